@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+# The commands of this project. Each says what it needs when something is missing.
+
+.PHONY: help build demo test bench install clean
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+build: ## the tools, in target/release
+	@tools/require cargo
+	@tools/build
+
+demo: ## the main job, on an image file, with texts of this machine
+	@tools/require cargo
+	@tools/demo
+
+test: ## every test; ends with `N passed, N failed`
+	@tools/require cargo
+	@tools/test
+
+bench: ## the figures of docs/performance.md
+	@tools/require cargo
+	@tools/bench
+
+install: build ## tools, man pages and completions, below $(PREFIX)
+	@tools/install "$(DESTDIR)$(PREFIX)"
+
+clean: ## removes what was built
+	$(CARGO) clean
+	rm -rf kernel/target
