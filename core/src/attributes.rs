@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Changing what an inode says of itself: mode, owner, times, flags.
+
+use crate::error::{Error, Result};
+use crate::filesystem::FileSystem;
+use crate::host::Timestamp;
+use crate::inode::{Inode, MODE_TYPE};
+
+/// What to change; `None` leaves a field as it is. For the size see `truncate`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttributes {
+    /// Permission bits, 0 to 0o7777; the type does not change.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Last access.
+    pub accessed: Option<Timestamp>,
+    /// Last change of the bytes.
+    pub modified: Option<Timestamp>,
+    /// When it was made.
+    pub born: Option<Timestamp>,
+    /// The lower 32 bits of the inode's flags, as `FS_IOC_SETFLAGS`.
+    pub flags: Option<u32>,
+}
+
+impl FileSystem {
+    /// Changes an inode and returns what it is then. Rights are for the host to check.
+    pub fn set_attributes(&self, number: u64, set: &SetAttributes) -> Result<Inode> {
+        for time in [set.accessed, set.modified, set.born].into_iter().flatten() {
+            if time.nanoseconds >= 1_000_000_000 {
+                return Err(Error::Invalid("nanoseconds must be below 1,000,000,000"));
+            }
+        }
+        if set.mode.is_some_and(|mode| mode & !(MODE_TYPE | 0o7777) != 0) {
+            return Err(Error::Invalid("permissions must be at most 0o7777"));
+        }
+        let now = self.host.clock.now();
+        self.operation(2, false, |tree| {
+            let mut inode = Inode::load(tree, number)?;
+            if let Some(mode) = set.mode {
+                inode.mode = inode.file_type() | (mode & 0o7777);
+            }
+            inode.uid = set.uid.unwrap_or(inode.uid);
+            inode.gid = set.gid.unwrap_or(inode.gid);
+            inode.accessed = set.accessed.unwrap_or(inode.accessed);
+            inode.modified = set.modified.unwrap_or(inode.modified);
+            inode.born = set.born.unwrap_or(inode.born);
+            if let Some(flags) = set.flags {
+                inode.flags = (inode.flags & !0xffff_ffff) | u64::from(flags);
+            }
+            inode.touch(now);
+            inode.store(tree, number)?;
+            Ok(inode)
+        })
+    }
+}

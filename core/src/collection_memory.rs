@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! A collection in memory: its rows, what each describes, its graph, and how it is kept in step with
+//! the tree.
+//!
+//! The tree is the truth. An operation that changed vectors notes what it did in [`Pending`], and
+//! the next search takes the notes in before it looks: so a put is visible at once, and an
+//! operation never waits for a search.
+
+use crate::codes::{encode, memory_row_bytes};
+use crate::collection::{Collection, Counts, Schema};
+use crate::error::{Error, Result, corrupt};
+use crate::filesystem::FileSystem;
+use crate::key::{Key, Kind};
+use crate::layout::*;
+use crate::row_set::RowSet;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use vexfs_index::{Graph, ROWS_MAX, Rows, Space};
+use vexfs_memory::TryVec;
+use vexfs_simd::{Codec, Kernels, RowTerm, Shape};
+use zerocopy::FromBytes;
+
+/// Notes are taken in by the operation itself when their vectors exceed this.
+const PENDING_BYTES_MAX: usize = 32 << 20;
+/// Likewise for this many notes.
+const PENDING_CHANGES_MAX: usize = 1 << 16;
+/// Rows whose items are read at once while loading, the tree being locked.
+const LOAD_ROWS: usize = 1024;
+/// Bytes of vectors that are read at once while loading.
+pub(crate) const LOAD_BYTES: usize = 1 << 20;
+/// Rows of a chunk of [`RowInfos`].
+const INFOS: usize = 1024;
+
+/// What a row describes, as far as searches need it in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowInfo {
+    pub inode: u64,
+    pub sequence: u64,
+    pub content_version: u64,
+    pub tag: u64,
+    pub chunk: u32,
+}
+
+impl RowInfo {
+    pub fn new(layout: &RowLayout) -> Self {
+        Self {
+            inode: layout.inode.get(),
+            sequence: layout.sequence.get(),
+            content_version: layout.content_version.get(),
+            tag: layout.tag.get(),
+            chunk: layout.chunk.get(),
+        }
+    }
+}
+
+/// A [`RowInfo`] for each row, in chunks, so that growth copies nothing.
+#[derive(Default)]
+struct RowInfos(Vec<Vec<RowInfo>>);
+
+impl RowInfos {
+    fn get(&self, row: u32) -> Option<&RowInfo> {
+        self.0.get(row as usize / INFOS)?.get(row as usize % INFOS)
+    }
+
+    fn set(&mut self, row: u32, info: RowInfo) -> Result<()> {
+        let (number, slot) = (row as usize / INFOS, row as usize % INFOS);
+        while self.0.len() <= number {
+            self.0.try_push(Vec::new())?;
+        }
+        let chunk = self.0.get_mut(number).ok_or(Error::OutOfMemory)?;
+        if chunk.is_empty() {
+            chunk.try_resize(INFOS, RowInfo::default())?;
+        }
+        if let Some(place) = chunk.get_mut(slot) {
+            *place = info;
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.iter().map(|chunk| chunk.capacity() * size_of::<RowInfo>()).sum::<usize>()
+    }
+}
+
+/// What an operation did to a row.
+enum Change {
+    /// It now holds the next vector of [`Pending::bytes`].
+    Set { row: u32, info: RowInfo, term: RowTerm },
+    /// It is free.
+    Clear { row: u32 },
+}
+
+/// Changes that are in the tree and not in [`Memory`] yet, in their order.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Whether anybody wants to know.
+    tracking: bool,
+    changes: Vec<Change>,
+    bytes: Vec<u8>,
+    /// There was no memory for a note: what is in memory is out of date.
+    lost: bool,
+}
+
+impl Pending {
+    pub fn memory_bytes(&self) -> usize {
+        self.changes.capacity() * size_of::<Change>() + self.bytes.capacity()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty() && !self.lost
+    }
+
+    fn is_large(&self) -> bool {
+        self.changes.len() > PENDING_CHANGES_MAX || self.bytes.len() > PENDING_BYTES_MAX
+    }
+
+    /// Notes are taken from now on.
+    fn start(&mut self) {
+        *self = Self { tracking: true, ..Self::default() };
+    }
+
+    /// Nobody wants to know any more.
+    pub fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    fn note(&mut self, change: Change, bytes: &[u8]) {
+        if !self.tracking || self.lost {
+            return;
+        }
+        let length = self.bytes.len();
+        if self.bytes.try_extend(bytes).is_err() || self.changes.try_push(change).is_err() {
+            self.bytes.truncate(length);
+            self.lost = true;
+        }
+    }
+
+    pub fn set(&mut self, row: u32, info: RowInfo, term: RowTerm, bytes: &[u8]) {
+        self.note(Change::Set { row, info, term }, bytes);
+    }
+
+    pub fn clear(&mut self, row: u32) {
+        self.note(Change::Clear { row }, &[]);
+    }
+}
+
+/// How a collection is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not at all.
+    Away,
+    /// Rows and graph.
+    Loaded,
+    /// Not at all, because it is over the limit: searches read the vectors from the device.
+    TooLarge,
+}
+
+/// Rows and graph of a collection.
+pub(crate) struct Memory {
+    stage: Stage,
+    /// The vectors, or their codes.
+    pub rows: Rows,
+    /// How they are coded, when they are.
+    pub codec: Option<Codec>,
+    /// The host has no codes for them.
+    pub uncoded: bool,
+    /// Shape of the vectors.
+    shape: Shape,
+    /// For the code of a row on its way in.
+    code: Vec<u8>,
+    infos: RowInfos,
+    /// Rows that are in use. `rows` may hold more: nodes of the graph that wait to be removed.
+    pub live: RowSet,
+    /// Rows in use that are no nodes of the graph.
+    pub unindexed: RowSet,
+    /// Nodes of the graph whose row is free or holds another vector now.
+    pub removed: RowSet,
+    /// Rows in use whose vector could not be read.
+    damaged: RowSet,
+    pub graph: Graph,
+    /// The stored graph was found damaged.
+    pub graph_damaged: bool,
+    /// Every change of a sequence number below this is in memory.
+    pub sequence_end: u64,
+    /// Rows that went into, or out of, the graph since it was last stored.
+    pub graph_changes: AtomicU64,
+}
+
+impl Memory {
+    pub fn new(schema: &Schema) -> Result<Self> {
+        Ok(Self {
+            stage: Stage::Away,
+            rows: Rows::new(schema.shape),
+            codec: None,
+            uncoded: false,
+            shape: schema.shape,
+            code: Vec::new(),
+            infos: RowInfos::default(),
+            live: RowSet::default(),
+            unindexed: RowSet::default(),
+            removed: RowSet::default(),
+            damaged: RowSet::default(),
+            graph: Graph::new(schema.parameters).map_err(index_error)?,
+            graph_damaged: false,
+            sequence_end: 0,
+            graph_changes: AtomicU64::new(0),
+        })
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.stage == Stage::Loaded
+    }
+
+    pub fn is_too_large(&self) -> bool {
+        self.stage == Stage::TooLarge
+    }
+
+    pub fn unindexed(&self) -> u64 {
+        self.unindexed.len()
+    }
+
+    pub fn damaged(&self) -> u64 {
+        self.damaged.len()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let sets = [&self.live, &self.unindexed, &self.removed, &self.damaged];
+        self.rows.memory_bytes()
+            + self.infos.memory_bytes()
+            + sets.iter().map(|set| set.memory_bytes()).sum::<usize>()
+            + self.graph.memory_bytes()
+    }
+
+    /// What row `row` describes, when it is in use.
+    pub fn info(&self, row: u32) -> Option<&RowInfo> {
+        if self.live.contains(row) { self.infos.get(row) } else { None }
+    }
+
+    pub fn space<'a>(&'a self, kernels: &'a dyn Kernels) -> Space<'a> {
+        Space { rows: &self.rows, kernels }
+    }
+
+    /// Lets a collection that was over the limit be tried again.
+    pub fn retry(&mut self) {
+        if self.stage == Stage::TooLarge {
+            self.stage = Stage::Away;
+        }
+    }
+
+    /// Lets go of everything.
+    #[inline(never)] // its frame must not add to its caller's
+    pub fn forget(&mut self, schema: &Schema) {
+        // Cannot fail: the parameters were good before.
+        if let Ok(new) = Self::new(schema) {
+            *self = new;
+        }
+    }
+
+    /// Drops the graph; every row is unindexed then.
+    pub fn drop_graph(&mut self, schema: &Schema) -> Result<()> {
+        self.graph = Graph::new(schema.parameters).map_err(index_error)?;
+        for row in self.removed.iter() {
+            if !self.live.contains(row) {
+                self.rows.clear(row);
+            }
+        }
+        self.removed.clear();
+        self.unindexed.clear();
+        for row in self.live.iter() {
+            if !self.damaged.contains(row) {
+                self.unindexed.insert(row);
+            }
+        }
+        self.graph_changes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a stored graph that covers puts below `watermark`. Nodes of rows that are free, or were
+    /// put later, are not returned by searches and wait to be removed.
+    pub fn adopt_graph(&mut self, graph: Graph, watermark: u64) -> Result<()> {
+        self.removed.reserve(graph.capacity())?;
+        self.graph = graph;
+        let mut from = self.graph.next(0);
+        while let Some(row) = from {
+            let current = self.unindexed.contains(row)
+                && self.info(row).is_some_and(|info| info.sequence < watermark);
+            if current && self.graph.contains(row) {
+                self.unindexed.remove(row);
+            } else {
+                self.graph.tombstone(row);
+                self.removed.insert(row);
+            }
+            from = self.graph.next(row + 1);
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, row: u32) -> Result<()> {
+        if row >= ROWS_MAX {
+            return Err(Error::TooBig("row number"));
+        }
+        for set in [&mut self.live, &mut self.unindexed, &mut self.removed, &mut self.damaged] {
+            set.reserve(row + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Row `row` holds this vector now; `None` is one that could not be read.
+    fn set(
+        &mut self,
+        kernels: &dyn Kernels,
+        row: u32,
+        info: RowInfo,
+        vector: Option<(&[u8], RowTerm)>,
+    ) -> Result<()> {
+        self.reserve(row)?;
+        self.clear(row);
+        self.infos.set(row, info)?;
+        match vector {
+            Some((bytes, term)) => {
+                match &self.codec {
+                    None => self.rows.set(row, bytes, term).map_err(index_error)?,
+                    Some(codec) => {
+                        let code = &mut self.code;
+                        let term = encode(kernels, &self.shape, codec, (bytes, term), code)?;
+                        self.rows.set(row, code, term).map_err(index_error)?;
+                    }
+                }
+                self.unindexed.insert(row);
+            }
+            None => {
+                self.damaged.insert(row);
+            }
+        }
+        self.live.insert(row);
+        Ok(())
+    }
+
+    /// Row `row` is free now.
+    fn clear(&mut self, row: u32) {
+        self.live.remove(row);
+        self.unindexed.remove(row);
+        self.damaged.remove(row);
+        if self.graph.tombstone(row) {
+            self.removed.insert(row);
+        } else if !self.removed.contains(row) {
+            // The bytes of a node that waits to be removed stay: the graph leads through it.
+            self.rows.clear(row);
+        }
+    }
+}
+
+/// The error of the file system for an error of the index.
+pub(crate) fn index_error(error: vexfs_index::Error) -> Error {
+    match error {
+        vexfs_index::Error::OutOfMemory => Error::OutOfMemory,
+        vexfs_index::Error::RowRange => Error::TooBig("row number"),
+        vexfs_index::Error::RowLength => Error::InvalidVector(vexfs_simd::InvalidRow::Length),
+        vexfs_index::Error::Parameter => Error::Invalid("parameter of the search graph"),
+        vexfs_index::Error::Damaged => corrupt(0, "stored graph"),
+    }
+}
+
+/// Reads a row's item and checks it.
+pub(crate) fn decode_row(object: u64, item: &[u8]) -> Result<RowLayout> {
+    let layout = RowLayout::read_from_bytes(item)
+        .map_err(|_| corrupt(object, "row item of a wrong length"))?;
+    if layout.inode.get() == 0 || layout.inode.get() > OBJECT_MAX {
+        return Err(corrupt(object, "row of an impossible inode"));
+    }
+    Ok(layout)
+}
+
+/// Items of rows, read from the tree in one go.
+#[derive(Default)]
+pub(crate) struct RowItems {
+    pub rows: Vec<(u32, RowLayout)>,
+}
+
+impl RowItems {
+    /// Reads items from row `from` on, up to `max` of them or `span` rows. Returns where to go on.
+    pub fn read(
+        &mut self,
+        fs: &FileSystem,
+        object: u64,
+        from: u32,
+        (max, span): (usize, u32),
+    ) -> Result<Option<u32>> {
+        self.rows.clear();
+        let mut next = None;
+        let last = Key::new(object, Kind::Row, u64::from(ROWS_MAX));
+        fs.reader().scan(Key::new(object, Kind::Row, u64::from(from)), last, |key, item| {
+            let row = u32::try_from(key.offset()).ok().filter(|row| *row < ROWS_MAX);
+            let row = row.ok_or(corrupt(object, "row of an impossible number"))?;
+            let first = self.rows.first().map_or(row, |(first, _)| *first);
+            if self.rows.len() >= max || row - first >= span.max(1) {
+                next = Some(row);
+                return Ok(false);
+            }
+            self.rows.try_push((row, decode_row(object, item)?))?;
+            Ok(true)
+        })?;
+        Ok(next)
+    }
+}
+
+/// What is called with a row, its item, and its vector and term unless that is damaged.
+pub(crate) type EachVector<'a> =
+    dyn FnMut(u32, &RowLayout, Option<(&[u8], RowTerm)>) -> Result<()> + 'a;
+
+/// The vectors of the rows `items` (as [`RowItems::read`] gave them), handed to `each` with their
+/// item and term; without bytes when they are damaged. `buffer` is reused.
+pub(crate) fn read_vectors(
+    fs: &FileSystem,
+    collection: &Collection,
+    items: &RowItems,
+    buffer: &mut Vec<u8>,
+    each: &mut EachVector<'_>,
+) -> Result<()> {
+    let schema = &collection.schema;
+    let row_bytes = schema.shape.row_bytes();
+    let (Some((first, _)), Some((last, _))) = (items.rows.first(), items.rows.last()) else {
+        return Ok(());
+    };
+    let offset = |row: u32| u64::from(row) * row_bytes as u64;
+    let length = offset(*last - *first) as usize + row_bytes;
+    buffer.try_resize(length, 0)?;
+    let window = buffer.get_mut(..length).unwrap_or_default();
+    let whole = match fs.stream_read(schema.rows_object, offset(*first), window) {
+        Ok(()) => true,
+        // Row by row then, so that one damaged block takes with it only what lies there.
+        Err(error) if error.is_damage() => false,
+        Err(error) => return Err(error),
+    };
+    for (row, layout) in &items.rows {
+        let from = offset(*row - *first) as usize;
+        let bytes = buffer.get_mut(from..from + row_bytes).unwrap_or_default();
+        if !whole {
+            match fs.stream_read(schema.rows_object, offset(*row), bytes) {
+                Err(error) if !error.is_damage() => return Err(error),
+                Err(_) => {
+                    each(*row, layout, None)?;
+                    continue;
+                }
+                Ok(()) => {}
+            }
+        }
+        let bytes = &*bytes;
+        let sound = fs.host.checksum.crc32c(0, bytes) == layout.checksum.get();
+        let term = fs.host.kernels.check(&schema.shape, bytes).ok().filter(|_| sound);
+        each(*row, layout, term.map(|term| (bytes, term)))?;
+    }
+    Ok(())
+}
+
+/// How many rows a window of `bytes` has.
+pub(crate) fn window_rows(bytes: usize, row_bytes: usize) -> u32 {
+    bytes.checked_div(row_bytes).unwrap_or(1).clamp(1, 1 << 20) as u32
+}
+
+impl FileSystem {
+    /// Brings the collection into memory if it is not, and takes in what has changed. Afterwards
+    /// `memory` is loaded, or too large.
+    pub(crate) fn refresh(&self, collection: &Collection) -> Result<()> {
+        collection.check_alive()?;
+        self.put_away_if_lost(collection);
+        let stage = collection.memory.read().stage;
+        if stage != Stage::Away && collection.pending.read().is_empty() {
+            return Ok(());
+        }
+        if stage == Stage::Away {
+            // The stored graph must not change while it is read.
+            let _build = collection.build.write();
+            return self.load(collection);
+        }
+        self.take_in(collection)
+    }
+
+    /// As [`FileSystem::refresh`], for who holds the lock of the graph's writer.
+    pub(crate) fn refresh_building(&self, collection: &Collection) -> Result<()> {
+        collection.check_alive()?;
+        self.put_away_if_lost(collection);
+        self.load(collection)
+    }
+
+    /// Notes that could not be made for want of memory are no reason to fail now: what is in memory
+    /// is let go of, to be read from the tree again.
+    fn put_away_if_lost(&self, collection: &Collection) {
+        let lost = collection.pending.read().lost;
+        if lost {
+            let _ = self.take_in(collection);
+        }
+    }
+
+    /// Takes the notes in.
+    fn take_in(&self, collection: &Collection) -> Result<()> {
+        let mut memory = collection.memory.write();
+        let pending = {
+            let mut pending = collection.pending.write();
+            if pending.is_empty() {
+                return Ok(());
+            }
+            let tracking = pending.tracking;
+            core::mem::replace(&mut *pending, Pending { tracking, ..Pending::default() })
+        };
+        if memory.stage != Stage::Loaded {
+            return Ok(());
+        }
+        let row_bytes = collection.row_bytes();
+        let mut vectors = pending.bytes.chunks_exact(row_bytes.max(1));
+        let mut apply = || -> Result<()> {
+            if pending.lost {
+                return Err(Error::OutOfMemory);
+            }
+            for change in &pending.changes {
+                match change {
+                    Change::Set { row, info, term } => {
+                        let bytes = vectors.next().ok_or(Error::OutOfMemory)?;
+                        memory.set(&*self.host.kernels, *row, *info, Some((bytes, *term)))?;
+                        memory.sequence_end = memory.sequence_end.max(info.sequence + 1);
+                    }
+                    Change::Clear { row } => memory.clear(*row),
+                }
+            }
+            Ok(())
+        };
+        let result = apply();
+        if let Err(error) = result {
+            // What is in memory is half old and half new: it is read again from the tree.
+            memory.forget(&collection.schema);
+            collection.count_memory(0);
+            collection.pending.write().stop();
+            return Err(error);
+        }
+        let bytes = memory.memory_bytes() as u64;
+        if !collection.fits(bytes) {
+            memory.forget(&collection.schema);
+            memory.stage = Stage::TooLarge;
+            collection.pending.write().stop();
+        }
+        collection.count_memory(if memory.is_loaded() { bytes } else { 0 });
+        Ok(())
+    }
+
+    /// For an operation that has noted much: does the work of the next search.
+    pub(crate) fn take_in_if_large(&self, collection: &Collection) -> Result<()> {
+        if collection.pending.read().is_large() { self.take_in(collection) } else { Ok(()) }
+    }
+
+    /// Loads rows and graph, unless that was done.
+    fn load(&self, collection: &Collection) -> Result<()> {
+        {
+            let mut memory = collection.memory.write();
+            if memory.stage == Stage::Away {
+                // From here on operations note what they do, and what they did before is read.
+                collection.pending.write().start();
+                if let Err(error) = self.load_rows(collection, &mut memory) {
+                    memory.forget(&collection.schema);
+                    collection.pending.write().stop();
+                    return Err(error);
+                }
+            }
+        }
+        self.take_in(collection)
+    }
+
+    #[inline(never)] // its frame must not add to its caller's
+    fn load_rows(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
+        let schema = &collection.schema;
+        let counts = Counts::load(&self.reader(), schema.object)?;
+        let row_bytes = schema.shape.row_bytes();
+        let slots = usize::from(schema.parameters.degree) * 3 / 2;
+        let held = memory_row_bytes(schema, counts.rows);
+        let each = (held + size_of::<RowInfo>() + slots * 4 + 8) as u64;
+        let estimate = each.saturating_mul(u64::from(counts.row_end));
+        if !collection.fits(estimate) {
+            memory.stage = Stage::TooLarge;
+            collection.pending.write().stop();
+            return Ok(());
+        }
+        if let Some(codec) = self.train_codec(collection, counts.rows, counts.row_end)?
+            && let Some(shape) = codec.shape(&schema.shape)
+        {
+            (memory.rows, memory.codec) = (Rows::new(shape), Some(codec));
+        }
+        let (mut items, mut buffer) = (RowItems::default(), Vec::new());
+        let mut from = Some(0);
+        let window = (LOAD_ROWS, window_rows(LOAD_BYTES, row_bytes));
+        while let Some(row) = from {
+            from = items.read(self, schema.object, row, window)?;
+            read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
+                memory.set(&*self.host.kernels, row, RowInfo::new(layout), vector)
+            })?;
+        }
+        memory.sequence_end = counts.next_sequence;
+        self.load_graph(collection, memory, &counts)?;
+        memory.stage = Stage::Loaded;
+        collection.count_memory(memory.memory_bytes() as u64);
+        Ok(())
+    }
+
+    /// Lets go of the rows and the graph of a collection in memory; the next search loads them.
+    pub fn unload_collection(&self, collection: u32) -> Result<()> {
+        let collection = self.find_collection(collection)?;
+        let _build = collection.build.write();
+        collection.memory.write().forget(&collection.schema);
+        collection.count_memory(0);
+        collection.pending.write().stop();
+        collection.scratches.write().clear();
+        Ok(())
+    }
+}

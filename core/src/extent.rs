@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Extents: which blocks of the device hold an object's logical blocks, and what they sum to.
+//!
+//! An object here is whatever has [`Kind::Extent`] items: a file, or a stream without an inode.
+//! Everything below works on one object number within one operation; files and streams differ only
+//! in what else the operation changes.
+
+use crate::error::{Error, Result, corrupt};
+use crate::key::{Key, Kind, OFFSET_MAX};
+use crate::layout::{
+    EXTENT_BLOCKS_MAX, EXTENT_SHARED, EXTENT_UNWRITTEN, ExtentLayout, GROUP_BLOCKS,
+    UNWRITTEN_BLOCKS_MAX,
+};
+use crate::shared;
+use crate::space::Run;
+use crate::tree::Tree;
+use alloc::vec::Vec;
+use vexfs_memory::TryVec;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes of a checksum in an extent's item.
+const CHECKSUM_BYTES: usize = 4;
+const HEAD_BYTES: usize = size_of::<ExtentLayout>();
+/// Blocks that one operation frees at most; a larger extent is freed in parts.
+const FREE_BLOCKS_MAX: u64 = 8 * GROUP_BLOCKS;
+/// Most blocks of an unwritten extent made here.
+const UNWRITTEN_MERGE_MAX: u64 = GROUP_BLOCKS;
+
+/// One extent, without its checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// First logical block.
+    pub logical: u64,
+    /// First block on the device.
+    pub block: u64,
+    pub length: u64,
+    /// The transaction that allocated the blocks, or an earlier one.
+    pub generation: u64,
+    pub flags: u32,
+}
+
+impl Extent {
+    /// Reads an extent's item and checks it. Returns it with the bytes of its checksums.
+    pub fn decode<'a>(tree: &Tree, key: Key, item: &'a [u8]) -> Result<(Self, &'a [u8])> {
+        let bad = |what| corrupt(key.object, what);
+        let (head, sums) = ExtentLayout::ref_from_prefix(item)
+            .map_err(|_| bad("extent item of a wrong length"))?;
+        let extent = Self {
+            logical: key.offset(),
+            block: head.block.get(),
+            length: u64::from(head.length.get()),
+            generation: head.generation.get(),
+            flags: head.flags.get(),
+        };
+        if extent.flags & !(EXTENT_UNWRITTEN | EXTENT_SHARED) != 0 {
+            return Err(bad("extent with unknown flags"));
+        }
+        let (most, sums_wanted) = if extent.is_written() {
+            (EXTENT_BLOCKS_MAX, extent.length as usize * CHECKSUM_BYTES)
+        } else {
+            (UNWRITTEN_BLOCKS_MAX, 0)
+        };
+        if extent.length == 0 || extent.length > u64::from(most) || sums.len() != sums_wanted {
+            return Err(bad("extent of an impossible length"));
+        }
+        let end = extent.block.checked_add(extent.length);
+        if extent.block == 0 || end.is_none_or(|end| end > tree.state.blocks) {
+            return Err(bad("extent outside the file system"));
+        }
+        if extent.end() > OFFSET_MAX {
+            return Err(bad("extent beyond the last block of an object"));
+        }
+        if extent.generation > tree.generation() {
+            return Err(bad("extent of a transaction to come"));
+        }
+        Ok((extent, sums))
+    }
+
+    /// The logical block after the last.
+    pub fn end(&self) -> u64 {
+        self.logical.saturating_add(self.length)
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.flags & EXTENT_UNWRITTEN == 0
+    }
+
+    /// Whether other extents may name its blocks.
+    pub fn may_be_shared(&self) -> bool {
+        self.flags & EXTENT_SHARED != 0
+    }
+
+    /// Its part within logical blocks `from..to`; `None` when they do not meet.
+    pub fn part(&self, from: u64, to: u64) -> Option<Self> {
+        let (first, last) = (self.logical.max(from), self.end().min(to));
+        (first < last).then(|| Self {
+            logical: first,
+            block: self.block + (first - self.logical),
+            length: last - first,
+            ..*self
+        })
+    }
+
+    pub fn run(&self) -> Run {
+        Run { start: self.block, length: self.length }
+    }
+
+    fn head(&self) -> ExtentLayout {
+        ExtentLayout {
+            block: self.block.into(),
+            generation: self.generation.into(),
+            length: (self.length as u32).into(),
+            flags: self.flags.into(),
+        }
+    }
+
+    /// Writes the extent, new or known, with the bytes of its checksums.
+    fn store(&self, tree: &mut Tree, object: u64, sums: &[&[u8]]) -> Result<()> {
+        let head = self.head();
+        let (first, second) = (sums.first().copied(), sums.get(1).copied());
+        let parts = [head.as_bytes(), first.unwrap_or(&[]), second.unwrap_or(&[])];
+        tree.put(Key::new(object, Kind::Extent, self.logical), &parts)
+    }
+}
+
+/// The part of an extent's checksums for `length` blocks from its `skip`th on.
+fn sums_part(sums: &[u8], skip: u64, length: u64) -> &[u8] {
+    let from = skip as usize * CHECKSUM_BYTES;
+    sums.get(from..from + length as usize * CHECKSUM_BYTES).unwrap_or(&[])
+}
+
+/// Calls `each` with the extents of `object` that meet the logical blocks `from..to`, in order, and
+/// the bytes of their checksums, until it returns false.
+pub(crate) fn each(
+    tree: &Tree,
+    object: u64,
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(&Extent, &[u8]) -> Result<bool>,
+) -> Result<()> {
+    let Some(last) = to.checked_sub(1).filter(|last| *last >= from) else { return Ok(()) };
+    let mut first = Key::new(object, Kind::Extent, from);
+    // Ends of extents rise: a hostile tree must not lead readers astray or back.
+    let mut end = 0;
+    if let Some(item) = tree.previous(first)? {
+        let key = item.key();
+        if key.is(object, Kind::Extent) {
+            let (extent, sums) = Extent::decode(tree, key, &item)?;
+            end = extent.end();
+            if end > from && (!each(&extent, sums)? || end >= to) {
+                return Ok(());
+            }
+            match key.successor() {
+                Some(next) => first = next,
+                None => return Ok(()),
+            }
+        }
+    }
+    tree.scan(first, Key::new(object, Kind::Extent, last), |key, item| {
+        let (extent, sums) = Extent::decode(tree, key, item)?;
+        if extent.logical < end {
+            return Err(corrupt(object, "extents of an object overlap"));
+        }
+        end = extent.end();
+        each(&extent, sums)
+    })
+}
+
+/// The extent that holds logical block `block`, or the first one after it.
+pub(crate) fn find(tree: &Tree, object: u64, block: u64) -> Result<Option<Extent>> {
+    let mut found = None;
+    each(tree, object, block, OFFSET_MAX, |extent, _| {
+        found = Some(*extent);
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+/// The block on the device after the one that holds the logical block before `logical`: the best
+/// place for more of the object.
+pub(crate) fn goal(tree: &Tree, object: u64, logical: u64) -> Result<Option<u64>> {
+    let Some(before) = logical.checked_sub(1) else { return Ok(None) };
+    let Some(item) = tree.previous(Key::new(object, Kind::Extent, before))? else {
+        return Ok(None);
+    };
+    let key = item.key();
+    if !key.is(object, Kind::Extent) {
+        return Ok(None);
+    }
+    let (extent, _) = Extent::decode(tree, key, &item)?;
+    Ok(Some(extent.block.saturating_add(logical.min(extent.end()) - extent.logical)))
+}
+
+/// A part of an object in one piece: a hole, unwritten, or blocks in a row on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub logical: u64,
+    pub length: u64,
+    /// First block on the device; `None` for what reads as zeros.
+    pub block: Option<u64>,
+}
+
+/// Where the blocks of a range are, copied out of the tree.
+#[derive(Default)]
+pub(crate) struct Mapping {
+    /// In order, without gaps.
+    pub segments: Vec<Segment>,
+    /// Of all blocks that have a place on the device, in order.
+    pub checksums: Vec<u32>,
+}
+
+impl Mapping {
+    /// Maps the logical blocks `from..to`.
+    pub fn read(tree: &Tree, object: u64, from: u64, to: u64) -> Result<Self> {
+        let mut map = Self::default();
+        let mut at = from;
+        each(tree, object, from, to, |extent, sums| {
+            let Some(part) = extent.part(at, to) else { return Ok(true) };
+            map.push(Segment { logical: at, length: part.logical - at, block: None })?;
+            let block = part.is_written().then_some(part.block);
+            map.push(Segment { logical: part.logical, length: part.length, block })?;
+            for sum in sums_part(sums, part.logical - extent.logical, part.length).as_chunks().0 {
+                map.checksums.try_push(u32::from_le_bytes(*sum))?;
+            }
+            at = part.end();
+            Ok(true)
+        })?;
+        map.push(Segment { logical: at, length: to.saturating_sub(at), block: None })?;
+        Ok(map)
+    }
+
+    /// Appends a segment, or lengthens the last by it.
+    fn push(&mut self, segment: Segment) -> Result<()> {
+        if segment.length == 0 {
+            return Ok(());
+        }
+        if let Some(last) = self.segments.last_mut() {
+            let joins = match (last.block, segment.block) {
+                (None, None) => true,
+                (Some(before), Some(after)) => before + last.length == after,
+                _ => false,
+            };
+            if joins {
+                last.length += segment.length;
+                return Ok(());
+            }
+        }
+        Ok(self.segments.try_push(segment)?)
+    }
+}
+
+/// What the extents of a range would cost to replace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Survey {
+    /// Extents that meet the range.
+    pub extents: u64,
+    item_bytes: u64,
+    /// Of these, those that may be shared.
+    shared: u64,
+    /// Groups that their blocks are in, counted again when they alternate.
+    groups: u64,
+    /// Blocks of the range that have no block on the device.
+    pub holes: u64,
+    /// Blocks of the range that are unwritten, and may be written where they are.
+    pub unwritten: u64,
+}
+
+impl Survey {
+    /// Looks at the extents of the logical blocks `from..to`, at most `extents_max` of them.
+    pub fn read(tree: &Tree, object: u64, from: u64, to: u64, extents_max: u64) -> Result<Self> {
+        let mut survey = Self { holes: to.saturating_sub(from), ..Default::default() };
+        let mut group = u64::MAX;
+        each(tree, object, from, to, |extent, sums| {
+            let Some(part) = extent.part(from, to) else { return Ok(true) };
+            survey.extents += 1;
+            survey.item_bytes += (sums.len() + 48) as u64;
+            survey.shared += u64::from(extent.may_be_shared());
+            survey.holes = survey.holes.saturating_sub(part.length);
+            if is_writable_in_place(extent) {
+                survey.unwritten += part.length;
+            }
+            let last = (part.block + part.length - 1) / GROUP_BLOCKS;
+            let first = part.block / GROUP_BLOCKS;
+            let blocks_max = FREE_BLOCKS_MAX / GROUP_BLOCKS + 1;
+            survey.groups += (last - first).min(blocks_max) + u64::from(first != group);
+            group = last;
+            Ok(survey.extents < extents_max)
+        })?;
+        Ok(survey)
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.extents += other.extents;
+        self.item_bytes += other.item_bytes;
+        self.shared += other.shared;
+        self.groups += other.groups;
+        self.holes += other.holes;
+        self.unwritten += other.unwritten;
+    }
+
+    /// Places of the tree that removing the extents changes: their leaves, which are at least a
+    /// third full but for the last, reference counts, and the groups' items.
+    pub fn items(&self, tree: &Tree) -> u64 {
+        let leaves = (self.item_bytes * 3).div_ceil(tree.block_bytes().max(1) as u64) + 2;
+        leaves + self.shared * 3 + self.groups.min(tree.space.group_count())
+    }
+}
+
+/// Places of the tree that inserting extents of so many blocks, in so many runs, changes at most.
+pub(crate) fn items_for_new(tree: &Tree, blocks: u64, runs: u64) -> u64 {
+    let bytes = blocks * CHECKSUM_BYTES as u64
+        + (runs + blocks / u64::from(EXTENT_BLOCKS_MAX)) * (HEAD_BYTES as u64 + 20);
+    let leaves = (bytes * 2).div_ceil(tree.block_bytes().max(1) as u64) + 2;
+    leaves + (runs + blocks / GROUP_BLOCKS).min(tree.space.group_count())
+}
+
+/// Whether data may be written to the extent's own blocks: no state names them as written.
+pub(crate) fn is_writable_in_place(extent: &Extent) -> bool {
+    !extent.is_written() && !extent.may_be_shared()
+}
+
+/// What [`remove`] has done.
+pub(crate) struct Removed {
+    /// Blocks that the object does not have any more.
+    pub blocks: u64,
+    /// From here to the end of the range no extent is left.
+    pub reached: u64,
+}
+
+/// Takes the logical blocks `from..to` out of the object, from the end backwards, at most
+/// `extents_max` extents and [`FREE_BLOCKS_MAX`] blocks of them. The blocks are freed, or lose a
+/// reference when shared.
+pub(crate) fn remove(
+    tree: &mut Tree,
+    object: u64,
+    from: u64,
+    to: u64,
+    extents_max: u64,
+) -> Result<Removed> {
+    let mut removed = Removed { blocks: 0, reached: to };
+    for _ in 0..extents_max {
+        if removed.blocks >= FREE_BLOCKS_MAX {
+            return Ok(removed);
+        }
+        let Some(extent) = last_before(tree, object, from, removed.reached)? else {
+            removed.reached = from;
+            return Ok(removed);
+        };
+        let end = removed.reached.min(extent.end());
+        let Some(part) = extent.part(from.max(end.saturating_sub(FREE_BLOCKS_MAX)), end) else {
+            return Err(corrupt(object, "extents of an object overlap"));
+        };
+        cut(tree, object, &extent, &part)?;
+        free(tree, &part)?;
+        removed.blocks += part.length;
+        removed.reached = part.logical;
+    }
+    if removed.reached > from && last_before(tree, object, from, removed.reached)?.is_none() {
+        removed.reached = from;
+    }
+    Ok(removed)
+}
+
+/// The last extent that meets `from..to`.
+fn last_before(tree: &Tree, object: u64, from: u64, to: u64) -> Result<Option<Extent>> {
+    let Some(last) = to.checked_sub(1).filter(|last| *last >= from) else { return Ok(None) };
+    let Some(item) = tree.previous(Key::new(object, Kind::Extent, last))? else {
+        return Ok(None);
+    };
+    let key = item.key();
+    if !key.is(object, Kind::Extent) {
+        return Ok(None);
+    }
+    let (extent, _) = Extent::decode(tree, key, &item)?;
+    Ok((extent.end() > from).then_some(extent))
+}
+
+/// Frees the blocks of an extent that was cut out, or takes a reference off them.
+fn free(tree: &mut Tree, part: &Extent) -> Result<()> {
+    let fresh = part.generation == tree.generation();
+    if part.may_be_shared() {
+        shared::release(tree, part.run(), fresh)
+    } else {
+        tree.space.free(part.run(), fresh)
+    }
+}
+
+/// Takes `part` out of `extent`, leaving what lies before and after it. The blocks stay in use.
+fn cut(tree: &mut Tree, object: u64, extent: &Extent, part: &Extent) -> Result<()> {
+    let key = Key::new(object, Kind::Extent, extent.logical);
+    if part.length == extent.length {
+        return tree.remove(key);
+    }
+    let mut sums: Vec<u8> = Vec::new();
+    match tree.get(key)? {
+        Some(item) => sums.try_extend(Extent::decode(tree, key, &item)?.1)?,
+        None => return Err(Error::NotFound),
+    }
+    match extent.part(extent.logical, part.logical) {
+        Some(left) => left.store(tree, object, &[sums_part(&sums, 0, left.length)])?,
+        None => tree.remove(key)?,
+    }
+    if let Some(right) = extent.part(part.end(), extent.end()) {
+        let skip = right.logical - extent.logical;
+        right.store(tree, object, &[sums_part(&sums, skip, right.length)])?;
+    }
+    Ok(())
+}
+
+/// Notes that other extents may name the blocks of `extent`.
+pub(crate) fn mark_shared(tree: &mut Tree, object: u64, extent: &Extent) -> Result<()> {
+    if extent.may_be_shared() {
+        return Ok(());
+    }
+    let head = Extent { flags: extent.flags | EXTENT_SHARED, ..*extent }.head();
+    let item = tree.get_mut(Key::new(object, Kind::Extent, extent.logical))?;
+    crate::bytes::copy(item, head.as_bytes());
+    Ok(())
+}
+
+/// Adds blocks to the object: `new.length` logical blocks that no extent covers yet, with a
+/// checksum each unless unwritten. Joins the extent before when that goes on in the same way.
+pub(crate) fn insert(tree: &mut Tree, object: u64, new: &Extent, checksums: &[u32]) -> Result<()> {
+    let most = if new.is_written() {
+        if checksums.len() as u64 != new.length {
+            return Err(Error::Invalid("a written extent needs a checksum for each block"));
+        }
+        u64::from(EXTENT_BLOCKS_MAX)
+    } else {
+        UNWRITTEN_MERGE_MAX
+    };
+    let mut bytes: Vec<u8> = Vec::new();
+    bytes.try_reserve(checksums.len() * CHECKSUM_BYTES).map_err(|_| Error::OutOfMemory)?;
+    for sum in checksums {
+        bytes.try_extend(&sum.to_le_bytes())?;
+    }
+    let mut done = 0;
+    if let Some(before) = last_before(tree, object, new.logical.saturating_sub(1), new.logical)? {
+        let joins = before.flags == new.flags
+            && !new.may_be_shared()
+            && before.end() == new.logical
+            && before.block + before.length == new.block;
+        let room = most.saturating_sub(before.length);
+        if before.end() > new.logical {
+            return Err(corrupt(object, "extents of an object overlap"));
+        }
+        if joins && room > 0 {
+            done = room.min(new.length);
+            let joined = Extent {
+                length: before.length + done,
+                // The older one: blocks of an earlier transaction must not pass for fresh ones.
+                generation: before.generation.min(new.generation),
+                ..before
+            };
+            let mut sums: Vec<u8> = Vec::new();
+            let key = Key::new(object, Kind::Extent, before.logical);
+            if let Some(item) = tree.get(key)? {
+                sums.try_extend(Extent::decode(tree, key, &item)?.1)?;
+            }
+            let added = if new.is_written() { sums_part(&bytes, 0, done) } else { &[] };
+            joined.store(tree, object, &[&sums, added])?;
+        }
+    }
+    while done < new.length {
+        let length = most.min(new.length - done);
+        let piece = Extent { logical: new.logical + done, block: new.block + done, length, ..*new };
+        let sums = if new.is_written() { sums_part(&bytes, done, length) } else { &[] };
+        let head = piece.head();
+        let key = Key::new(object, Kind::Extent, piece.logical);
+        let item = tree.insert(key, HEAD_BYTES + sums.len()).map_err(|error| match error {
+            Error::Exists => corrupt(object, "extents of an object overlap"),
+            error => error,
+        })?;
+        let (start, rest) = item.split_at_mut_checked(HEAD_BYTES).unwrap_or((&mut [], &mut []));
+        crate::bytes::copy(start, head.as_bytes());
+        crate::bytes::copy(rest, sums);
+        done += length;
+    }
+    Ok(())
+}
+
+/// Turns the logical blocks of `piece`, unwritten in exactly the blocks it names, into nothing, so
+/// that [`insert`] can put them back as written. Returns their generation.
+pub(crate) fn take_unwritten(tree: &mut Tree, object: u64, logical: u64, run: Run) -> Result<u64> {
+    let end = logical.saturating_add(run.length);
+    let (mut at, mut generation) = (logical, u64::MAX);
+    while at < end {
+        let extent = find(tree, object, at)?.ok_or(Error::Busy)?;
+        let Some(part) = extent.part(at, end).filter(|part| part.logical == at) else {
+            return Err(Error::Busy);
+        };
+        let expected = run.start + (at - logical);
+        if !is_writable_in_place(&extent) || part.block != expected {
+            return Err(Error::Busy);
+        }
+        cut(tree, object, &extent, &part)?;
+        generation = generation.min(extent.generation);
+        at = part.end();
+    }
+    Ok(generation)
+}

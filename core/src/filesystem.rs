@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! A file system in use: opening and making one, the commit, and the frame of every operation.
+
+use crate::collection::Collections;
+use crate::error::{Error, Result};
+use crate::host::{Host, LockClass};
+use crate::layout::*;
+use crate::lock::{Lock, ReadGuard};
+use crate::node::{BlockPointer, Node};
+use crate::open_file::OpenFiles;
+use crate::space::Run;
+use crate::superblock::{self, KNOWN_READ_ONLY, Superblock};
+use crate::tree::Tree;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use vexfs_memory::{Shared, try_box, zeroed_bytes};
+
+/// How to open a file system.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Never write to the device.
+    pub read_only: bool,
+    /// Tell the device of blocks that are free again.
+    pub discard: bool,
+    /// Bytes of clean tree nodes to keep in memory.
+    pub cache_bytes: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { read_only: false, discard: false, cache_bytes: 64 << 20 }
+    }
+}
+
+/// How to make a file system.
+#[derive(Clone, Copy, Debug)]
+pub struct FormatOptions {
+    /// Identity; zeros draw a random one (version 4).
+    pub uuid: [u8; 16],
+    /// Name: UTF-8, padded with zeros.
+    pub label: [u8; 64],
+    /// Block size as a power of two, 12 to 16.
+    pub block_log2: u32,
+    /// Bytes to use of the device; 0 uses all.
+    pub bytes: u64,
+    /// Owner of the root directory: user and group.
+    pub owner: (u32, u32),
+    /// Permissions of the root directory.
+    pub mode: u32,
+}
+
+impl Default for FormatOptions {
+    fn default() -> Self {
+        Self { uuid: [0; 16], label: [0; 64], block_log2: 12, bytes: 0, owner: (0, 0), mode: 0o755 }
+    }
+}
+
+/// What `statfs` tells, and more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSystemStatus {
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Blocks of the file system.
+    pub blocks: u64,
+    /// Blocks not in use, counting what the open transaction has freed.
+    pub blocks_free: u64,
+    /// Of these, blocks that ordinary operations may use.
+    pub blocks_available: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Inodes that may still be made.
+    pub inodes_free: u64,
+    /// Number of the last published state.
+    pub generation: u64,
+    /// How often a writer has taken the file system over.
+    pub writer_generation: u64,
+    /// Identity.
+    pub uuid: [u8; 16],
+    /// Name, padded with zeros.
+    pub label: [u8; 64],
+    /// Feature bits: compatible, read-only compatible, incompatible.
+    pub features: [u64; 3],
+    /// When it was made, seconds since 1970.
+    pub created_seconds: i64,
+    /// When the last state was published, seconds since 1970.
+    pub published_seconds: i64,
+    /// Whether it may be written to.
+    pub read_only: bool,
+    /// Bytes that tree nodes take in memory.
+    pub cache_bytes: u64,
+    /// Levels of the tree.
+    pub tree_levels: u32,
+}
+
+/// Most inodes of a file system.
+pub const INODES_MAX: u64 = 1 << 32;
+
+/// A transaction with this many changed nodes is committed without being asked.
+const DIRTY_NODES_MAX: usize = 4096;
+
+/// The last published state, as the commit knows it.
+struct Published {
+    superblock: Superblock,
+    /// Whether this writer has taken the file system over.
+    claimed: bool,
+    /// Nodes of a commit that failed. Their blocks hold something else: held here, they stay in the
+    /// cache, and everything can still be read.
+    unwritten: Option<Vec<(u64, Shared<Node>)>>,
+}
+
+/// A file system in use. All methods take `&self` and may be called from many threads.
+pub struct FileSystem {
+    pub(crate) host: Shared<Host>,
+    read_only: bool,
+    discard: bool,
+    /// The on-disk state is unknown, or another's: nothing is written any more.
+    poisoned: AtomicBool,
+    claimed: AtomicBool,
+    /// Orphans could not be taken apart when they became such.
+    pub(crate) unreaped: AtomicBool,
+    published: Lock<Published>,
+    pub(crate) tree: Lock<Tree>,
+    pub(crate) open_files: Lock<OpenFiles>,
+    pub(crate) collections: Lock<Collections>,
+}
+
+impl FileSystem {
+    /// Makes a new, empty file system on the device; what was there is lost.
+    ///
+    /// Errors: `Invalid` for options out of range, `NoSpace` when the device is too small.
+    pub fn format(host: Host, options: &FormatOptions) -> Result<()> {
+        if !BLOCK_LOG2_RANGE.contains(&options.block_log2) {
+            return Err(Error::Invalid("block size must be a power of two from 4096 to 65536"));
+        }
+        let device_bytes = host.device.size_bytes();
+        let bytes = if options.bytes == 0 { device_bytes } else { options.bytes };
+        if bytes > device_bytes {
+            return Err(Error::Invalid("size is larger than the device"));
+        }
+        let blocks = bytes >> options.block_log2;
+        if blocks << options.block_log2 < FILESYSTEM_BYTES_MIN.max(256 << options.block_log2) {
+            return Err(Error::Invalid("a file system needs at least 256 blocks"));
+        }
+        if blocks > FILESYSTEM_BLOCKS_MAX {
+            return Err(Error::Invalid("a file system has at most 2^48 blocks"));
+        }
+        let mut uuid = options.uuid;
+        if uuid == [0; 16] {
+            host.random.fill(&mut uuid);
+            if let Some(byte) = uuid.get_mut(6) {
+                *byte = (*byte & 0x0f) | 0x40;
+            }
+            if let Some(byte) = uuid.get_mut(8) {
+                *byte = (*byte & 0x3f) | 0x80;
+            }
+        }
+        let (mut hash_key, mut writer) = ([0; 16], [0; 8]);
+        host.random.fill(&mut hash_key);
+        host.random.fill(&mut writer);
+        let now = host.clock.now();
+        let host = Shared::try_new(host)?;
+        let superblock = Superblock {
+            uuid,
+            label: options.label,
+            features_compatible: 0,
+            features_read_only: 0,
+            features_incompatible: 0,
+            block_log2: options.block_log2,
+            blocks,
+            generation: 0,
+            writer_generation: 0,
+            writer: u64::from_le_bytes(writer),
+            root: BlockPointer::default(),
+            blocks_free: blocks,
+            next_object: FIRST_OBJECT,
+            next_collection: 1,
+            inodes: 0,
+            created_seconds: now.seconds,
+            published_seconds: now.seconds,
+            hash_key,
+        };
+        let mut tree = Tree::open(host.clone(), &superblock, 1 << 20)?;
+        for number in 0..tree.space.group_count() {
+            // Only groups with reserved blocks need to be in memory, and the first to allocate from.
+            let reserved = (0..SUPERBLOCK_COPIES)
+                .any(|copy| superblock.copy_block(copy) / GROUP_BLOCKS == number);
+            if number == 0 || reserved {
+                tree.space.load(number, None)?;
+            }
+        }
+        for run in reserved_runs(&superblock) {
+            tree.space.reserve(run)?;
+            tree.state.blocks_free = tree.state.blocks_free.saturating_sub(run.length);
+        }
+        tree.begin();
+        tree.plant()?;
+        crate::inode::make_root(&mut tree, options.owner, options.mode, now)?;
+        tree.finish()?;
+
+        // Old copies must not outlive what they named.
+        let zeros = zeroed_bytes(SUPERBLOCK_BYTES)?;
+        for copy in 0..SUPERBLOCK_COPIES {
+            host.device.write(superblock.offset(copy), &zeros)?;
+        }
+        host.device.flush()?;
+        let Some(frozen) = tree.freeze()? else { return Ok(()) };
+        for (block, node) in &frozen.nodes {
+            host.device.write(block << superblock.block_log2, node.bytes())?;
+        }
+        host.device.flush()?;
+        // Published twice, so that all four copies are there from the first.
+        let mut state = *frozen.superblock;
+        let mut buffer = superblock::buffer()?;
+        for _ in 0..2 {
+            state.publish(&host, &mut buffer)?;
+            state.mirror(&host, &mut buffer)?;
+            state.generation += 1;
+        }
+        host.device.flush()?;
+        Ok(())
+    }
+
+    /// Opens the file system on the device. Reading only, nothing is ever written; otherwise nothing
+    /// is before the first change.
+    ///
+    /// Errors: `NotVexfs`, `UnknownFeatures`, damage of all superblock copies or of the tree's
+    /// root, a device smaller than the file system, and `ReadOnly` when a feature that is not
+    /// known here forbids writing.
+    pub fn open(host: Host, options: &OpenOptions) -> Result<Self> {
+        Self::open_shared(Shared::try_new(host)?, options)
+    }
+
+    /// As [`FileSystem::open`], for who goes on using the host.
+    pub(crate) fn open_shared(host: Shared<Host>, options: &OpenOptions) -> Result<Self> {
+        let copies = superblock::read_copies(&host)?;
+        let superblock = superblock::newest(&copies)?;
+        if superblock.blocks << superblock.block_log2 > host.device.size_bytes() {
+            return Err(crate::error::corrupt(
+                0,
+                "the device is smaller than the file system on it",
+            ));
+        }
+        if !options.read_only && superblock.features_read_only & !KNOWN_READ_ONLY != 0 {
+            return Err(Error::ReadOnly);
+        }
+        let tree = open_tree(&host, superblock, options.cache_bytes)?;
+        let locks = &*host.locks;
+        Ok(Self {
+            read_only: options.read_only,
+            discard: options.discard,
+            poisoned: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            unreaped: AtomicBool::new(false),
+            published: Lock::try_new(
+                locks,
+                LockClass::Commit,
+                Published { superblock: *superblock, claimed: false, unwritten: None },
+            )?,
+            open_files: Lock::try_new(locks, LockClass::OpenFiles, OpenFiles::default())?,
+            collections: Lock::try_new(locks, LockClass::Collections, Collections::default())?,
+            tree,
+            host,
+        })
+    }
+
+    /// Whether nothing may be written.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Space, counts and identity.
+    pub fn status(&self) -> FileSystemStatus {
+        let tree = self.tree.read();
+        let (state, published) = (&tree.state, &tree.published);
+        FileSystemStatus {
+            block_bytes: state.block_bytes() as u32,
+            blocks: state.blocks,
+            blocks_free: state.blocks_free,
+            blocks_available: state
+                .blocks_free
+                .saturating_sub(tree.reserve_blocks())
+                .saturating_sub(tree.space.in_flight())
+                .saturating_sub(tree.space.promised()),
+            inodes: state.inodes,
+            inodes_free: INODES_MAX.saturating_sub(state.inodes),
+            generation: published.generation,
+            writer_generation: published.writer_generation,
+            uuid: state.uuid,
+            label: state.label,
+            features: [
+                state.features_compatible,
+                state.features_read_only,
+                state.features_incompatible,
+            ],
+            created_seconds: state.created_seconds,
+            published_seconds: published.published_seconds,
+            read_only: self.is_read_only(),
+            cache_bytes: tree.memory_bytes() as u64,
+            tree_levels: u32::from(state.root.level) + 1,
+        }
+    }
+
+    /// Sets the label: at most 64 bytes of UTF-8 without zeros.
+    pub fn set_label(&self, label: &str) -> Result<()> {
+        let mut bytes = [0; 64];
+        if label.len() > bytes.len() || label.bytes().any(|byte| byte == 0) {
+            return Err(Error::Invalid("label must be at most 64 bytes of UTF-8 without zeros"));
+        }
+        crate::bytes::copy(&mut bytes, label.as_bytes());
+        self.operation(0, true, |tree| {
+            tree.state.label = bytes;
+            Ok(())
+        })
+    }
+
+    /// The tree, to read.
+    pub(crate) fn reader(&self) -> ReadGuard<'_, Tree> {
+        self.tree.read()
+    }
+
+    /// Runs `change` as one operation: all of it happens, or none. `items` is how many items of
+    /// the tree it may change; blocks of data come on top through `blocks`. A `privileged`
+    /// operation frees space and may dip into the reserve.
+    pub(crate) fn operation<R>(
+        &self,
+        items: u64,
+        privileged: bool,
+        change: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        self.operation_with_blocks(items, 0, privileged, change)
+    }
+
+    pub(crate) fn operation_with_blocks<R>(
+        &self,
+        items: u64,
+        blocks: u64,
+        privileged: bool,
+        change: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        self.claim()?;
+        let mut commits = 0;
+
+        loop {
+            let mut tree = self.tree.write();
+            if self.poisoned.load(Ordering::Acquire) {
+                return Err(Error::Poisoned);
+            }
+            let wanted = blocks.saturating_add(tree.blocks_for_items(items));
+            let full = tree.dirty_nodes() >= DIRTY_NODES_MAX;
+            let ready = !(full && commits == 0) && tree.ensure(wanted, privileged)?;
+            if ready {
+                tree.begin();
+                break match change(&mut tree) {
+                    Ok(value) => tree.finish().map(|()| value),
+                    Err(error) => {
+                        tree.abort();
+                        Err(error)
+                    }
+                };
+            }
+            drop(tree);
+            // What a transaction frees may be used once no superblock copy names a state that
+            // used it, two states later.
+            if commits == 3 {
+                return Err(Error::NoSpace);
+            }
+            commits += 1;
+            self.commit_state(true)?;
+        }
+    }
+
+    /// Takes the file system over, before the first change: a new state, the same but for its
+    /// writer. Another writer of before notices at its next commit.
+    fn claim(&self) -> Result<()> {
+        if self.claimed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let mut published = self.published.write();
+        if published.claimed {
+            return Ok(());
+        }
+        // A takeover that failed halfway is not tried again.
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        let mut buffer = superblock::buffer()?;
+        superblock::check_writer(&self.host, &published.superblock, &mut buffer)?;
+        let mut writer = [0; 8];
+        self.host.random.fill(&mut writer);
+        let mut state = published.superblock;
+        state.generation += 1;
+        state.writer_generation += 1;
+        state.writer = u64::from_le_bytes(writer);
+        state.published_seconds = self.host.clock.now().seconds;
+        // The mirror of the state before may have been lost with the power. Without it, machines
+        // that stop soon after each start would leave the mirrors further and further behind.
+        let written = (published.superblock.mirror(&self.host, &mut buffer))
+            .and_then(|()| state.publish(&self.host, &mut buffer))
+            .and_then(|()| state.mirror(&self.host, &mut buffer));
+        if let Err(error) = written {
+            self.poisoned.store(true, Ordering::Release);
+            return Err(error);
+        }
+        published.superblock = state;
+        published.claimed = true;
+        let mut tree = self.tree.write();
+        *tree.published = state;
+        tree.state.generation = state.generation + 1;
+        tree.state.writer = state.writer;
+        tree.state.writer_generation = state.writer_generation;
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes everything that operations have done so far durable.
+    ///
+    /// Errors: `Device`, after which nothing is written any more (`Poisoned`); `OtherWriter` when
+    /// another has taken the device over.
+    pub fn commit(&self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        self.commit_state(false)
+    }
+
+    /// Publishes until every superblock copy names the present state.
+    pub(crate) fn republish(&self) -> Result<()> {
+        self.claim()?;
+        self.commit_state(true)?;
+        self.commit_state(true)?;
+        Ok(self.host.device.flush()?)
+    }
+
+    /// Publishes the open transaction. `always` publishes even when nothing was changed, which
+    /// lets go of what the state before the last one used.
+    fn commit_state(&self, always: bool) -> Result<()> {
+        let mut published = self.published.write();
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        // Memory is asked for before the transaction is closed: from then on a failure poisons.
+        let mut buffer = superblock::buffer()?;
+        let (mut state, nodes) = {
+            let mut tree = self.tree.write();
+            match tree.freeze()? {
+                Some(frozen) => (frozen.superblock, Some(frozen.nodes)),
+                None if always && published.claimed => {
+                    let state = try_box(*tree.state)?;
+                    tree.state.generation += 1;
+                    (state, None)
+                }
+                None => return Ok(()),
+            }
+        };
+        state.published_seconds = self.host.clock.now().seconds;
+        let result = (|| {
+            superblock::check_writer(&self.host, &published.superblock, &mut buffer)?;
+            for (block, node) in nodes.iter().flatten() {
+                self.host.device.write(block << state.block_log2, node.bytes())?;
+            }
+            self.host.device.flush()?;
+            state.publish(&self.host, &mut buffer)?;
+            state.mirror(&self.host, &mut buffer)
+        })();
+        if let Err(error) = result {
+            // Part of the state may be on the device: what is in memory and what is there can no
+            // longer be told to agree.
+            self.poisoned.store(true, Ordering::Release);
+            published.unwritten = nodes;
+            return Err(error);
+        }
+        published.superblock = *state;
+        drop(nodes);
+        let mut discarded = Ok(());
+        let mut tree = self.tree.write();
+        *tree.published = *state;
+        let discard = self.discard;
+        let host = &self.host;
+        tree.space.release(state.generation - 1, |run| {
+            if discard && discarded.is_ok() {
+                let shift = state.block_log2;
+                discarded = host.device.discard(run.start << shift, run.length << shift);
+            }
+        });
+        // A device that cannot discard loses nothing but the hint.
+        Ok(())
+    }
+}
+
+/// The tree of a published state, behind its lock.
+#[inline(never)] // its frame must not add to that of `open`
+fn open_tree(
+    host: &Shared<Host>,
+    superblock: &Superblock,
+    cache_bytes: usize,
+) -> Result<Lock<Tree>> {
+    let tree = Tree::open(host.clone(), superblock, cache_bytes)?;
+    tree.node(&superblock.root)?;
+    Lock::try_new(&*host.locks, LockClass::Tree, tree)
+}
+
+/// Blocks that are never given out: those before the first superblock copy, and the copies'.
+pub(crate) fn reserved_runs(superblock: &Superblock) -> [Run; 1 + SUPERBLOCK_COPIES] {
+    let [first, _] = SUPERBLOCK_OFFSETS;
+    let copy = |copy| Run { start: superblock.copy_block(copy), length: 1 };
+    let front = Run { start: 0, length: first >> superblock.block_log2 };
+    [front, copy(0), copy(1), copy(2), copy(3)]
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! File data for a host that keeps a page cache and moves the bytes itself.
+//!
+//! Such a host reads by [`FileSystem::map`], and writes in the steps that [`FileSystem::write`] takes
+//! too: it allocates blocks, writes data and sums it up, and completes the blocks into the file. For
+//! delayed allocation it reserves blocks when a page becomes dirty. The moment when a file's bytes
+//! change is when a page does, so the host says so by [`FileSystem::touch_data`]; completing blocks
+//! later moves neither times nor the content version.
+
+use crate::error::{Error, Result};
+use crate::extent::{self, Extent, Survey};
+use crate::file::{add_blocks, end_of, load_file};
+use crate::filesystem::FileSystem;
+use crate::inline;
+use crate::key::OFFSET_MAX;
+use crate::layout::FILE_BYTES_MAX;
+use crate::shared;
+use crate::space::Run;
+use crate::stream::{Placed, WRITE_BYTES_MAX, install};
+use alloc::vec::Vec;
+use vexfs_memory::TryVec;
+
+/// Blocks that one call maps at most.
+const MAP_BLOCKS_MAX: u64 = 1024;
+/// Extents that are listed under one lock.
+const LIST_STEP: usize = 64;
+
+/// What a part of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappedState {
+    /// Reads as zeros; takes no space.
+    Hole,
+    /// Reads as zeros; writes find space there.
+    Unwritten,
+    /// In blocks of the device.
+    Written,
+    /// The whole file is in the tree: [`FileSystem::read`] has the bytes.
+    Inline,
+}
+
+/// A part of a file in one piece.
+#[derive(Debug)]
+pub struct MappedExtent {
+    /// First logical block.
+    pub block: u64,
+    /// Blocks, at least 1.
+    pub blocks: u64,
+    /// What it is.
+    pub state: MappedState,
+    /// First block on the device; 0 for holes and inline files.
+    pub device_block: u64,
+    /// CRC32C of each written block. A block that sums to another value may have moved since: it is
+    /// then to be read by [`FileSystem::read`], which tells that from damage.
+    pub checksums: Vec<u32>,
+}
+
+/// Blocks to write data to, on their way into a file. A plain value, so that it can pass through a
+/// host's own structures; it may be split, and each block is to be completed or cancelled once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// First logical block.
+    pub block: u64,
+    /// First block on the device.
+    pub device_block: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// They belong to the file already, unwritten.
+    pub in_place: bool,
+}
+
+/// Blocks that have been written.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion<'a> {
+    /// The blocks.
+    pub blocks: InFlight,
+    /// CRC32C of each.
+    pub checksums: &'a [u32],
+}
+
+/// An extent of a file, as `FIEMAP` lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtentInfo {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes: whole blocks, but for an inline file.
+    pub length: u64,
+    /// First byte on the device; 0 for an inline file.
+    pub device_offset: u64,
+    /// `Unwritten`, `Written` or `Inline`.
+    pub state: MappedState,
+    /// Other extents name blocks of it.
+    pub shared: bool,
+    /// Nothing follows.
+    pub last: bool,
+}
+
+impl FileSystem {
+    /// Tells what the file is from logical block `block` on, for up to `blocks` blocks, as far as
+    /// that is one piece: at least one block.
+    pub fn map(&self, number: u64, block: u64, blocks: u64) -> Result<MappedExtent> {
+        let tree = self.reader();
+        let inode = load_file(&tree, number)?;
+        let to = block.saturating_add(blocks.clamp(1, MAP_BLOCKS_MAX)).min(OFFSET_MAX);
+        let state = if inline::is_inline(&inode) { MappedState::Inline } else { MappedState::Hole };
+        let mut map = MappedExtent {
+            block,
+            blocks: to.saturating_sub(block).max(1),
+            state,
+            device_block: 0,
+            checksums: Vec::new(),
+        };
+        if state == MappedState::Inline {
+            return Ok(map);
+        }
+        let mut at = block;
+        extent::each(&tree, number, block, to, |extent, sums| {
+            let Some(part) = extent.part(at, to) else { return Ok(true) };
+            let state = state_of(extent);
+            if at == block && part.logical == block {
+                map.state = state;
+                map.device_block = part.block;
+            }
+            let goes_on = part.logical == at
+                && map.state == state
+                && map.device_block + (at - block) == part.block;
+            if !goes_on {
+                if at == block {
+                    at = part.logical;
+                }
+                map.blocks = at - block;
+                return Ok(false);
+            }
+            let skip = (part.logical - extent.logical) as usize;
+            for sum in sums.as_chunks().0.iter().skip(skip).take(part.length as usize) {
+                map.checksums.try_push(u32::from_le_bytes(*sum))?;
+            }
+            at = part.end();
+            map.blocks = at - block;
+            Ok(at < to)
+        })?;
+        Ok(map)
+    }
+
+    /// Reserves space for `blocks` blocks to be written later. They are then counted as taken, and
+    /// [`FileSystem::allocate`] gets them even when the file system is full otherwise.
+    ///
+    /// Errors: `NoSpace`, `ReadOnly`.
+    pub fn reserve(&self, blocks: u64) -> Result<()> {
+        self.operation_with_blocks(0, blocks.saturating_add(blocks / 16), false, |tree| {
+            tree.space.promise(blocks);
+            Ok(())
+        })
+    }
+
+    /// Lets reserved blocks go.
+    pub fn unreserve(&self, blocks: u64) {
+        self.tree.write().space.unpromise(blocks);
+    }
+
+    /// Allocates blocks for logical blocks `block` to `block + blocks` of the file, at most
+    /// [`WRITE_BYTES_MAX`] bytes, and uses up `reserved` of the reserved ones, which stay reserved on
+    /// error. Nothing of the file changes; a crash leaves the blocks free. Until they are completed
+    /// or cancelled the host neither cuts nor frees this part of the file.
+    ///
+    /// Errors: `NoSpace`, `FileTooBig`, `TooBig`, and those of [`FileSystem::read`].
+    pub fn allocate(
+        &self,
+        number: u64,
+        block: u64,
+        blocks: u64,
+        reserved: u64,
+    ) -> Result<Vec<InFlight>> {
+        let (log2, inode) = {
+            let tree = self.reader();
+            (tree.state.block_log2, load_file(&tree, number)?)
+        };
+        let end = block.checked_add(blocks).filter(|end| *end <= FILE_BYTES_MAX >> log2);
+        let end = end.ok_or(Error::FileTooBig)?;
+        if blocks > (WRITE_BYTES_MAX as u64) >> log2 {
+            return Err(Error::TooBig("allocation"));
+        }
+        let privileged = reserved > 0;
+        if inline::is_inline(&inode) && block > 0 {
+            self.outline(number, privileged)?;
+        }
+        let mut pieces = Vec::new();
+        if blocks == 0 {
+            return Ok(pieces);
+        }
+        self.unreserve(reserved);
+        let placed = match self.place_range(number, block, end, privileged) {
+            Ok(placed) => placed,
+            Err(error) => {
+                self.tree.write().space.promise(reserved);
+                return Err(error);
+            }
+        };
+        for piece in &placed {
+            let blocks = InFlight {
+                block: piece.logical,
+                device_block: piece.run.start,
+                blocks: piece.run.length,
+                in_place: piece.in_place,
+            };
+            if let Err(error) = pieces.try_push(blocks) {
+                self.give_back(&placed);
+                self.tree.write().space.promise(reserved);
+                return Err(error.into());
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Makes written blocks part of the file, in the place of what was there, as one operation. The
+    /// file grows to `size` if it is smaller. On error nothing has changed, and the blocks are
+    /// cancelled.
+    ///
+    /// Errors: `Invalid` for a wrong number of checksums; `Busy` when blocks that were unwritten are
+    /// the file's no longer; `FileTooBig`; and those of operations.
+    pub fn complete(
+        &self,
+        number: u64,
+        pieces: &[Completion<'_>],
+        size: Option<u64>,
+    ) -> Result<()> {
+        let result = self.complete_pieces(number, pieces, size);
+        if result.is_err() {
+            for piece in pieces {
+                self.cancel(&piece.blocks);
+            }
+        }
+        result
+    }
+
+    fn complete_pieces(
+        &self,
+        number: u64,
+        pieces: &[Completion<'_>],
+        size: Option<u64>,
+    ) -> Result<()> {
+        end_of(size.unwrap_or(0), 0)?;
+        let mut placed: Vec<Placed> = Vec::new();
+        let mut survey = Survey::default();
+        let inode = load_file(&self.reader(), number)?;
+        if inline::is_inline(&inode) && pieces.iter().all(|piece| piece.blocks.block > 0) {
+            self.outline(number, true)?;
+        }
+        for Completion { blocks, checksums } in pieces {
+            if checksums.len() as u64 != blocks.blocks {
+                return Err(Error::Invalid("one checksum for each block"));
+            }
+            let tree = self.reader();
+            let to = blocks.block.saturating_add(blocks.blocks);
+            if to > FILE_BYTES_MAX >> tree.state.block_log2 {
+                return Err(Error::FileTooBig);
+            }
+            survey.add(&Survey::read(&tree, number, blocks.block, to, u64::MAX)?);
+            let mut sums = Vec::new();
+            sums.try_extend(checksums)?;
+            placed.try_push(Placed {
+                object: number,
+                logical: blocks.block,
+                run: Run { start: blocks.device_block, length: blocks.blocks },
+                in_place: blocks.in_place,
+                checksums: sums,
+            })?;
+        }
+        let items = survey.items(&self.reader()) + self.items_for_new(&placed);
+        self.change_file(number, items + 2, true, |tree, inode| {
+            let growth = install(tree, &placed)?;
+            inline::drop_item(tree, number, inode)?;
+            add_blocks(inode, number, growth)?;
+            inode.size = inode.size.max(size.unwrap_or(0));
+            Ok(())
+        })
+    }
+
+    /// Gives blocks back that were allocated and will not be completed.
+    pub fn cancel(&self, blocks: &InFlight) {
+        if !blocks.in_place {
+            let run = Run { start: blocks.device_block, length: blocks.blocks };
+            self.tree.write().space.give_back(run);
+        }
+    }
+
+    /// Notes that the file's bytes are changing: times and the content version. Returns the
+    /// latter.
+    pub fn touch_data(&self, number: u64) -> Result<u64> {
+        let now = self.host.clock.now();
+        self.change_file(number, 1, false, |_, inode| {
+            inode.touch_content(now);
+            Ok(inode.content_version)
+        })
+    }
+
+    /// Calls `each` with the extents that meet the bytes from `offset` on, in order, until it
+    /// returns false. What changes meanwhile may be seen in part.
+    pub fn extents(
+        &self,
+        number: u64,
+        offset: u64,
+        each: &mut dyn FnMut(&ExtentInfo) -> bool,
+    ) -> Result<()> {
+        let mut at = {
+            let tree = self.reader();
+            let inode = load_file(&tree, number)?;
+            if inline::is_inline(&inode) {
+                drop(tree);
+                let info = ExtentInfo {
+                    offset: 0,
+                    length: inode.size,
+                    device_offset: 0,
+                    state: MappedState::Inline,
+                    shared: false,
+                    last: true,
+                };
+                if offset < inode.size {
+                    each(&info);
+                }
+                return Ok(());
+            }
+            offset >> tree.state.block_log2
+        };
+        // The last one of a batch is held back: it may go on in the next, or be the last of all.
+        let mut held: Option<ExtentInfo> = None;
+        loop {
+            let mut batch: Vec<ExtentInfo> = Vec::new();
+            let mut more = false;
+            {
+                let tree = self.reader();
+                let log2 = tree.state.block_log2;
+                extent::each(&tree, number, at, FILE_BYTES_MAX >> log2, |extent, _| {
+                    if batch.len() == LIST_STEP {
+                        more = true;
+                        return Ok(false);
+                    }
+                    at = extent.end();
+                    batch.try_push(ExtentInfo {
+                        offset: extent.logical << log2,
+                        length: extent.length << log2,
+                        device_offset: extent.block << log2,
+                        state: state_of(extent),
+                        shared: extent.may_be_shared() && shared::any(&tree, extent.run())?,
+                        last: false,
+                    })?;
+                    Ok(true)
+                })?;
+            }
+            for info in batch {
+                match &mut held {
+                    Some(before) if joins(before, &info) => before.length += info.length,
+                    _ => {
+                        if held.replace(info).is_some_and(|before| !each(&before)) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            if !more {
+                if let Some(mut last) = held {
+                    last.last = true;
+                    each(&last);
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn state_of(extent: &Extent) -> MappedState {
+    if extent.is_written() { MappedState::Written } else { MappedState::Unwritten }
+}
+
+/// Whether one extent goes on where the other ends, in the file and on the device.
+fn joins(before: &ExtentInfo, after: &ExtentInfo) -> bool {
+    before.offset + before.length == after.offset
+        && before.device_offset + before.length == after.device_offset
+        && before.state == after.state
+        && before.shared == after.shared
+}

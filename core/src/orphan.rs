@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Inodes without names: noted in the tree until they are taken apart, step by step, so that a
+//! crash in between leaves a note and not a leak.
+
+use crate::error::{Error, Result, corrupt};
+use crate::filesystem::FileSystem;
+use crate::inode::Inode;
+use crate::key::{Key, Kind, OFFSET_MAX};
+use crate::layout::*;
+use crate::tree::Tree;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use vexfs_memory::TryVec;
+use zerocopy::IntoBytes;
+
+/// Items that one step removes at most.
+const STEP_ITEMS: usize = 64;
+
+fn key(number: u64) -> Key {
+    Key::new(0, Kind::Orphan, number)
+}
+
+/// Notes that inode `number` has no name any more.
+pub(crate) fn add(tree: &mut Tree, number: u64) -> Result<()> {
+    let layout = OrphanLayout { generation: tree.generation().into() };
+    tree.put(key(number), &[layout.as_bytes()])
+}
+
+/// Takes the note back.
+pub(crate) fn remove(tree: &mut Tree, number: u64) -> Result<()> {
+    tree.remove(key(number)).map_err(|error| match error {
+        Error::NotFound => corrupt(number, "inode without names that is not noted as an orphan"),
+        error => error,
+    })
+}
+
+/// Removes an inode that has nothing but inline bytes. False, and nothing is done, if it turns out
+/// to have extents.
+pub(crate) fn remove_light(tree: &mut Tree, number: u64, inode: &Inode) -> Result<bool> {
+    if has(tree, number, Kind::Extent)? {
+        return Ok(false);
+    }
+    if inode.flags & INODE_INLINE != 0 {
+        while let Some(key) = first(tree, number, Kind::Inline)? {
+            tree.remove(key)?;
+        }
+    }
+    remove_inode(tree, number)?;
+    Ok(true)
+}
+
+fn remove_inode(tree: &mut Tree, number: u64) -> Result<()> {
+    tree.remove(Key::new(number, Kind::Inode, 0))?;
+    tree.state.inodes = tree.state.inodes.saturating_sub(1);
+    Ok(())
+}
+
+/// The first item of this kind of an object.
+pub(crate) fn first(tree: &Tree, object: u64, kind: Kind) -> Result<Option<Key>> {
+    let item = tree.next(Key::new(object, kind, 0))?;
+    Ok(item.map(|item| item.key()).filter(|key| key.is(object, kind)))
+}
+
+fn has(tree: &Tree, object: u64, kind: Kind) -> Result<bool> {
+    Ok(first(tree, object, kind)?.is_some())
+}
+
+impl FileSystem {
+    /// Takes an inode apart whose last name has just gone, if there is one. That its name is gone
+    /// stands whatever comes of it: what cannot be done now (there may be no memory for it) is done
+    /// with the next such inode, or by [`FileSystem::reap_orphans`] when the file system is opened
+    /// again.
+    pub(crate) fn reap_after(&self, orphan: Option<u64>) {
+        let Some(number) = orphan else { return };
+        let failed_before = self.unreaped.swap(false, Ordering::AcqRel);
+        let mut result = self.reap(number);
+        if failed_before && result.is_ok() {
+            result = self.reap_orphans().map(|_| ());
+        }
+        if failed_before || result.is_err() {
+            self.unreaped.store(result.is_err(), Ordering::Release);
+        }
+    }
+
+    /// Notes that an orphan waits for the next call of [`FileSystem::reap_after`].
+    pub(crate) fn reap_later(&self) {
+        self.unreaped.store(true, Ordering::Release);
+    }
+
+    /// Takes apart what an earlier run of a host left: inodes without names that nobody holds
+    /// open. Hosts call it once after opening for writing. Returns how many there were.
+    pub fn reap_orphans(&self) -> Result<u64> {
+        let mut count = 0;
+        let mut from = 0;
+        loop {
+            let next = {
+                let tree = self.reader();
+                match tree.next(key(from))? {
+                    Some(item) if item.key().is(0, Kind::Orphan) => item.key().offset(),
+                    _ => return Ok(count),
+                }
+            };
+            if !self.open_files.read().is_held(next) {
+                self.reap(next)?;
+                count += 1;
+            }
+            if next == OFFSET_MAX {
+                return Ok(count);
+            }
+            from = next + 1;
+        }
+    }
+
+    /// Takes an inode without names apart. Every step is an operation of its own.
+    fn reap(&self, number: u64) -> Result<()> {
+        // A statement of its own, so that the tree is not locked any more in the arms below.
+        let inode = Inode::load(&self.reader(), number);
+        let inode = match inode {
+            Ok(inode) => inode,
+            // An object without an inode: the old value of an attribute, a dropped collection, or
+            // one of its streams.
+            Err(Error::Stale) => {
+                if self.reap_collection(number)? {
+                    return Ok(());
+                }
+                while !self.free_object_extents(number, 0, STEP_ITEMS)? {}
+                return self.operation(1, true, |tree| remove(tree, number));
+            }
+            Err(error) => return Err(error),
+        };
+        if inode.links > 0 {
+            return Err(corrupt(number, "orphan with links"));
+        }
+        if inode.flags & INODE_VECTORS != 0 {
+            while !self.remove_all_vectors_step(number)? {}
+        }
+        while !self.free_object_extents(number, 0, STEP_ITEMS)? {}
+        if inode.flags & INODE_ATTRIBUTES != 0 {
+            self.remove_all_xattrs(number)?;
+        }
+        // In steps that a full file system has space for.
+        while self.operation(1, true, |tree| match first(tree, number, Kind::Inline)? {
+            Some(key) => tree.remove(key).map(|()| true),
+            None => Ok(false),
+        })? {}
+        self.operation(2, true, |tree| {
+            remove_inode(tree, number)?;
+            remove(tree, number)
+        })
+    }
+
+    /// Inode numbers of the orphans, for tests and tools.
+    pub fn orphans(&self) -> Result<Vec<u64>> {
+        let tree = self.reader();
+        let mut numbers = Vec::new();
+        tree.scan(key(0), key(OFFSET_MAX), |key, _| {
+            numbers.try_push(key.offset())?;
+            Ok(true)
+        })?;
+        Ok(numbers)
+    }
+}

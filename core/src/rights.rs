@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Who may read what: the permissions of an inode, and whether a path leads to it.
+
+use crate::error::{Error, Result, corrupt};
+use crate::inode::Inode;
+use crate::layout::{INODE_ATTRIBUTES, ROOT_INODE};
+use crate::link;
+use crate::names::Place;
+use crate::tree::Tree;
+use crate::xattr;
+use alloc::vec::Vec;
+use vexfs_memory::{Table, TryVec};
+
+/// Directories that are remembered at once.
+const REMEMBERED_MAX: usize = 1 << 20;
+/// Deepest directory that a walk upwards follows.
+const DEPTH_MAX: usize = 1 << 16;
+
+/// On whose behalf a request is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// The user; 0 may do everything.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: &'a [u32],
+}
+
+/// The attribute that holds an access control list, as `setfacl` stores it: a version, then for each
+/// entry a tag, permissions (two bytes each) and the number of a user or group (four bytes), all
+/// little endian.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+const ACCESS_LIST_VERSION: u32 = 2;
+const TAG_USER: u16 = 0x02;
+const TAG_GROUP_OWNER: u16 = 0x04;
+const TAG_GROUP: u16 = 0x08;
+const TAG_MASK: u16 = 0x10;
+const TAG_OTHERS: u16 = 0x20;
+
+/// What is to be done with an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Read a file.
+    Read,
+    /// Pass through a directory.
+    Search,
+}
+
+impl Want {
+    /// Its bit among those of a class of users.
+    fn bit(self) -> u32 {
+        match self {
+            Self::Read => 0o4,
+            Self::Search => 0o1,
+        }
+    }
+}
+
+impl Credentials<'_> {
+    /// Whether the caller is above permissions.
+    pub fn is_superuser(&self) -> bool {
+        self.uid == 0
+    }
+
+    fn is_in(&self, group: u32) -> bool {
+        self.gid == group || self.groups.contains(&group)
+    }
+
+    /// Whether the permissions of inode `number` allow it: those of the owner for the owner, else
+    /// those of its access control list if it has one, else those of the group for its members and
+    /// those of others for all others, as path_resolution(7) and acl(5) say. The one place where
+    /// permissions are judged.
+    pub(crate) fn may(&self, tree: &Tree, number: u64, inode: &Inode, want: Want) -> Result<bool> {
+        if self.is_superuser() {
+            return Ok(true);
+        }
+        let bit = want.bit();
+        if self.uid == inode.uid {
+            return Ok(inode.mode >> 6 & bit != 0);
+        }
+        // Where the group's permissions are none, so is the mask of a list, and no entry counts.
+        if inode.flags & INODE_ATTRIBUTES != 0
+            && inode.mode & 0o070 != 0
+            && let Some(allowed) = self.listed(tree, number, inode, bit)?
+        {
+            return Ok(allowed);
+        }
+        let shift = if self.is_in(inode.gid) { 3 } else { 0 };
+        Ok(inode.mode >> shift & bit != 0)
+    }
+
+    /// What the inode's access control list says; nothing when it has none.
+    fn listed(&self, tree: &Tree, number: u64, inode: &Inode, bit: u32) -> Result<Option<bool>> {
+        let Place::Found(key) = xattr::place(tree, number, ACCESS_LIST)? else { return Ok(None) };
+        let Some(item) = tree.get(key)? else { return Ok(None) };
+        let attribute = xattr::decode(number, &item)?;
+        // One that is damaged, or so long that it does not lie in the tree, opens nothing.
+        let closed = Ok(Some(false));
+        let Some((head, entries)) = attribute.inline.split_first_chunk::<4>() else {
+            return closed;
+        };
+        let (entries, rest) = entries.as_chunks::<8>();
+        if u32::from_le_bytes(*head) != ACCESS_LIST_VERSION || !rest.is_empty() {
+            return closed;
+        }
+        let decode = |entry: &[u8; 8]| {
+            let [t0, t1, p0, p1, i0, i1, i2, i3] = *entry;
+            let permissions = u32::from(u16::from_le_bytes([p0, p1]));
+            let id = u32::from_le_bytes([i0, i1, i2, i3]);
+            (u16::from_le_bytes([t0, t1]), permissions & bit != 0, id)
+        };
+        let all = || entries.iter().map(decode);
+        let mask = all().find(|(tag, _, _)| *tag == TAG_MASK).is_none_or(|(_, open, _)| open);
+        if let Some((_, open, _)) = all().find(|(tag, _, id)| *tag == TAG_USER && *id == self.uid) {
+            return Ok(Some(open && mask));
+        }
+        let mut member = false;
+        for (tag, open, id) in all() {
+            let group = match tag {
+                TAG_GROUP_OWNER => inode.gid,
+                TAG_GROUP => id,
+                _ => continue,
+            };
+            if self.is_in(group) {
+                if open {
+                    return Ok(Some(mask));
+                }
+                member = true;
+            }
+        }
+        let others = all().find(|(tag, _, _)| *tag == TAG_OTHERS);
+        Ok(Some(!member && others.is_some_and(|(_, open, _)| open)))
+    }
+}
+
+/// Which directories can be reached from the directory of a search, every directory on the way
+/// (both ends included) being open to the caller. Remembers what it found.
+#[derive(Default)]
+pub(crate) struct Reach {
+    known: Table<bool>,
+    chain: Vec<u64>,
+}
+
+impl Reach {
+    /// Forgets everything, for another search. Keeps its memory while that is small.
+    pub fn reset(&mut self) {
+        if self.known.len() > 4096 {
+            self.known = Table::new();
+        } else {
+            self.known.clear();
+        }
+    }
+
+    /// Notes what is known of a directory.
+    pub fn note(&mut self, directory: u64, reached: bool) -> Result<()> {
+        if self.known.len() >= REMEMBERED_MAX {
+            self.known.clear();
+        }
+        self.known.try_insert(directory, reached)?;
+        Ok(())
+    }
+
+    /// Whether `directory` can be reached from `scope`. Without credentials every directory is
+    /// open.
+    pub fn reaches(
+        &mut self,
+        tree: &Tree,
+        credentials: Option<&Credentials<'_>>,
+        scope: u64,
+        directory: u64,
+    ) -> Result<bool> {
+        self.chain.clear();
+        let mut at = directory;
+        let reached = loop {
+            if let Some(known) = self.known.get(at) {
+                break *known;
+            }
+            if self.chain.len() >= DEPTH_MAX {
+                return Err(corrupt(directory, "directory deeper than any"));
+            }
+            self.chain.try_push(at)?;
+            if let Some(credentials) = credentials {
+                let inode = Inode::load(tree, at).map_err(|error| match error {
+                    Error::Stale => corrupt(at, "link to a directory that is gone"),
+                    error => error,
+                })?;
+                if !inode.is_directory() || !credentials.may(tree, at, &inode, Want::Search)? {
+                    break false;
+                }
+            }
+            if at == scope {
+                break true;
+            }
+            if at == ROOT_INODE {
+                break false;
+            }
+            match link::first(tree, at)? {
+                Some((parent, _)) => at = parent,
+                // It was removed while somebody works in it.
+                None => break false,
+            }
+        };
+        while let Some(passed) = self.chain.pop() {
+            self.note(passed, reached)?;
+        }
+        Ok(reached)
+    }
+}

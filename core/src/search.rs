@@ -1,0 +1,729 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Searching a collection: the request, the plan, and the report.
+//!
+//! A search brings the collection up to date with the tree, picks a plan, computes distances with no
+//! lock of the tree held, and looks every hit up in the tree before it hands it out: what was
+//! removed or replaced meanwhile is never returned.
+
+use crate::codes::encode;
+use crate::collection::Collection;
+use crate::collection_memory::{
+    LOAD_BYTES, Memory, RowInfo, RowItems, index_error, read_vectors, window_rows,
+};
+use crate::error::{Error, Result};
+use crate::filesystem::FileSystem;
+use crate::filter::{Filter, Findings, Judge};
+use crate::inode::Inode;
+use crate::layout::{ROOT_INODE, RowLayout};
+use crate::rights::Credentials;
+use crate::scope::Walk;
+use alloc::vec::Vec;
+use vexfs_index::{Executor, Hit, Request, Rows, Scratch, Space, exact, exact_parallel};
+use vexfs_memory::{TryVec, sort_by};
+use vexfs_simd::{Distance, RowTerm};
+
+/// Most queries of one request.
+pub const QUERIES_MAX: usize = 1024;
+/// Most hits of one query.
+pub const SEARCH_K_MAX: u32 = 4096;
+/// Most effort of a query.
+pub const SEARCH_EFFORT_MAX: u32 = 16_384;
+/// Most hits of one request, all queries taken together.
+pub const SEARCH_HITS_MAX: u64 = 1 << 17;
+/// Most bytes of vectors handed out for one query.
+pub const SEARCH_VECTOR_BYTES_MAX: usize = 64 << 20;
+/// Effort when the request says 0, unless k is more.
+pub const EFFORT_DEFAULT: u32 = 100;
+
+/// Rows whose verdicts tell how much a filter lets through.
+const SAMPLE_ROWS: u32 = 64;
+/// A filter that lets less than one row in this many through is served by an exact search.
+const SELECTIVE_SHARE: u64 = 50;
+/// An exact search over this many rows is worth sharing out over threads.
+const PARALLEL_ROWS_MIN: u64 = 16_384;
+/// How often a query is answered anew because hits turned out to be none.
+const CONFIRM_PASSES: usize = 8;
+/// Spare memory of searches that is kept for each collection.
+const SCRATCHES_MAX: usize = 64;
+
+/// What to search for.
+#[derive(Clone, Debug)]
+pub struct SearchRequest<'a> {
+    /// Number of the collection.
+    pub collection: u32,
+    /// One query or several, one after another, each as long as the collection's shape says.
+    pub queries: &'a [u8],
+    /// Hits wanted for each query, 1 to [`SEARCH_K_MAX`].
+    pub k: u32,
+    /// Width of the beam in the graph, to [`SEARCH_EFFORT_MAX`]; 0 takes [`EFFORT_DEFAULT`]. More
+    /// finds more of the true neighbours and takes longer.
+    pub effort: u32,
+    /// No hit farther than this.
+    pub radius: Option<Distance>,
+    /// Most distances to compute for a query; 0 sets no limit. Over it the answer is cut.
+    pub examined_max: u64,
+    /// Compare every vector.
+    pub exact: bool,
+    /// Hand out the vectors of the hits too.
+    pub vectors: bool,
+    /// The directory to search below; [`ROOT_INODE`] is everything.
+    pub scope: u64,
+    /// What the hits must be.
+    pub filter: Filter<'a>,
+    /// On whose behalf; `None` is above permissions.
+    pub credentials: Option<Credentials<'a>>,
+}
+
+impl<'a> SearchRequest<'a> {
+    /// The `k` nearest of the whole collection.
+    pub fn nearest(collection: u32, queries: &'a [u8], k: u32) -> Self {
+        Self {
+            collection,
+            queries,
+            k,
+            effort: 0,
+            radius: None,
+            examined_max: 0,
+            exact: false,
+            vectors: false,
+            scope: ROOT_INODE,
+            filter: Filter::default(),
+            credentials: None,
+        }
+    }
+}
+
+/// A vector that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchHit {
+    /// How far it is from the query.
+    pub distance: Distance,
+    /// The file.
+    pub inode: u64,
+    /// Generation of the file: with the number it never repeats.
+    pub generation: u64,
+    /// Chunk of the file.
+    pub chunk: u32,
+    /// First byte of the file that the vector describes.
+    pub offset: u64,
+    /// Bytes of the file that it describes; 0 for the whole file.
+    pub length: u64,
+    /// The content version that it was made from.
+    pub content_version: u64,
+    /// Whether the file still has that content.
+    pub fresh: bool,
+    /// The user's tag.
+    pub tag: u64,
+}
+
+/// How a request was answered. Later ones cost more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SearchPlan {
+    /// The files below the scope were listed and their vectors compared.
+    ExactScope,
+    /// The graph was followed, and vectors not in it compared.
+    Graph,
+    /// Every vector was compared.
+    ExactAll,
+    /// The graph was followed and led to too few hits, so every vector was compared.
+    GraphThenExact,
+    /// Every vector was read from the device and compared, memory being limited.
+    ExactStreamed,
+}
+
+/// Why an answer was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CutReason {
+    /// [`SearchRequest::examined_max`] was met.
+    Work,
+    /// Vectors that are damaged on the device were left out.
+    Damage,
+}
+
+/// How far an answer can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Completeness {
+    /// These are the nearest there are.
+    Exact,
+    /// They are near; the graph may have missed some that are nearer.
+    Approximate,
+    /// Nearer ones may exist.
+    Cut(CutReason),
+}
+
+/// What is called with each hit: the number of the query, the hit, and its vector when the request
+/// asks for it. False ends the answer.
+pub type EachHit<'a> = dyn FnMut(usize, &SearchHit, Option<&[u8]>) -> bool + 'a;
+
+/// What a search did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchReport {
+    /// Of all queries the plan that cost the most.
+    pub plan: SearchPlan,
+    /// Of all queries the least complete.
+    pub completeness: Completeness,
+    /// Hits handed out.
+    pub hits: u64,
+    /// Distances computed. For a caller who may not read everything it is the number of hits, as
+    /// more would tell of vectors that it may not know of; so are the numbers below.
+    pub examined: u64,
+    /// Vectors that were compared because they were not in the graph yet.
+    pub unindexed: u64,
+    /// Whether the stored graph was damaged and is not built anew yet.
+    pub graph_damaged: bool,
+    /// Time from request to answer.
+    pub nanoseconds: u64,
+}
+
+/// A hit, and which put it is the vector of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    distance: Distance,
+    row: u32,
+    sequence: u64,
+}
+
+/// Adds hits of the index, found in memory.
+fn add_found(best: &mut Vec<Found>, hits: &[Hit], memory: &Memory) -> Result<()> {
+    for hit in hits {
+        if let Some(info) = memory.info(hit.row) {
+            let sequence = info.sequence;
+            best.try_push(Found { distance: hit.distance, row: hit.row, sequence })?;
+        }
+    }
+    Ok(())
+}
+
+/// The memory of a search, used again by the next.
+#[derive(Default)]
+pub(crate) struct SearchScratch {
+    scratches: Vec<Scratch>,
+    findings: Findings,
+    walk: Walk,
+    /// Hits of a query on their way out.
+    best: Vec<Found>,
+    out: Vec<SearchHit>,
+    vectors: Vec<u8>,
+    /// The code of a query.
+    code: Vec<u8>,
+    /// Rows that the index returned and the tree does not confirm.
+    refused: Vec<u32>,
+}
+
+/// What answering one query came to.
+#[derive(Clone, Copy)]
+struct Outcome {
+    plan: SearchPlan,
+    completeness: Completeness,
+    examined: u64,
+    unindexed: u64,
+}
+
+impl Outcome {
+    fn exact(plan: SearchPlan) -> Self {
+        Self { plan, completeness: Completeness::Exact, examined: 0, unindexed: 0 }
+    }
+
+    fn add(&mut self, stats: &vexfs_index::Stats) {
+        self.examined += stats.examined;
+    }
+
+    fn lower(&mut self, completeness: Completeness) {
+        self.completeness = self.completeness.max(completeness);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.plan = self.plan.max(other.plan);
+        self.lower(other.completeness);
+        self.examined += other.examined;
+        self.unindexed += other.unindexed;
+    }
+}
+
+/// What each query of a request shares.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a SearchRequest<'a>,
+    index: Request,
+    collection: &'a Collection,
+    /// The rows below the scope, when they are few.
+    listed: Option<&'a [u32]>,
+}
+
+impl FileSystem {
+    /// Answers the queries of `request`. Calls `each` with the number of the query, a hit, and its
+    /// vector when the request asks for it, nearest first, query after query, until it returns
+    /// false; no lock is held then.
+    ///
+    /// A file is returned only when it has a name below the scope and, with credentials, when the
+    /// caller may read it and pass through every directory on a path from the scope down to it.
+    /// Ties are in the order of rows.
+    ///
+    /// Errors: `NotFound` for the collection, `InvalidVector` for a query that is none (a length
+    /// that is no multiple of the collection's, say), `Invalid` and `TooBig` for numbers out of
+    /// range, `Stale` or `NotDirectory` for the scope, `Device`, `OutOfMemory`.
+    pub fn search(
+        &self,
+        request: &SearchRequest<'_>,
+        executor: &dyn Executor,
+        each: &mut EachHit<'_>,
+    ) -> Result<SearchReport> {
+        let start_ns = self.host.clock.monotonic_ns();
+        let collection = self.find_collection(request.collection)?;
+        let row_bytes = collection.row_bytes();
+        let queries = request.queries.len().checked_div(row_bytes).unwrap_or(0);
+        if queries == 0 || queries * row_bytes != request.queries.len() {
+            return Err(Error::InvalidVector(vexfs_simd::InvalidRow::Length));
+        }
+        if queries > QUERIES_MAX {
+            return Err(Error::TooBig("queries of one search"));
+        }
+        if request.k == 0 {
+            return Err(Error::Invalid("k must be at least 1"));
+        }
+        if request.k > SEARCH_K_MAX || u64::from(request.k) * queries as u64 > SEARCH_HITS_MAX {
+            return Err(Error::TooBig("hits of one search"));
+        }
+        if request.effort > SEARCH_EFFORT_MAX {
+            return Err(Error::TooBig("effort"));
+        }
+        if request.vectors && request.k as usize * row_bytes > SEARCH_VECTOR_BYTES_MAX {
+            return Err(Error::TooBig("bytes of the vectors of a query's hits"));
+        }
+        request.filter.check()?;
+        let mut terms: Vec<RowTerm> = Vec::new();
+        for query in request.queries.chunks_exact(row_bytes) {
+            terms.try_push(self.host.kernels.check(&collection.schema.shape, query)?)?;
+        }
+        Inode::load_directory(&self.reader(), request.scope)?;
+
+        self.refresh(&collection)?;
+        let mut scratch = collection.scratches.write().pop().unwrap_or_default();
+        let result = self.search_with(request, &collection, &terms, executor, &mut scratch, each);
+        {
+            let mut scratches = collection.scratches.write();
+            if scratches.len() < SCRATCHES_MAX {
+                let _ = scratches.try_push(scratch);
+            }
+        }
+        let mut report = result?;
+        report.nanoseconds = self.host.clock.monotonic_ns().saturating_sub(start_ns);
+        Ok(report)
+    }
+
+    fn search_with(
+        &self,
+        request: &SearchRequest<'_>,
+        collection: &Collection,
+        terms: &[RowTerm],
+        executor: &dyn Executor,
+        scratch: &mut SearchScratch,
+        each: &mut EachHit<'_>,
+    ) -> Result<SearchReport> {
+        let SearchScratch { scratches, findings, walk, best, out, vectors, code, refused } =
+            scratch;
+        let credentials = request.credentials.as_ref();
+        let mut judge = Judge::new(self, &request.filter, credentials, request.scope, findings);
+        let restricted = judge.credentials().is_some();
+        let effort = if request.effort == 0 { EFFORT_DEFAULT } else { request.effort };
+        let index = Request {
+            k: request.k,
+            effort,
+            radius: request.radius,
+            examined_max: if request.examined_max == 0 { u64::MAX } else { request.examined_max },
+        };
+        let listed = if request.scope != ROOT_INODE && !request.exact {
+            walk.run(self, collection, &mut judge, request.scope)?.then_some(&*walk.rows)
+        } else {
+            None
+        };
+        let asked = Asked { request, index, collection, listed };
+        let mut total = Outcome::exact(SearchPlan::ExactScope);
+        let (mut handed, mut stopped) = (0, false);
+        let row_bytes = collection.row_bytes();
+        let graph_damaged = collection.memory.read().graph_damaged;
+        let queries = request.queries.chunks_exact(row_bytes.max(1)).zip(terms);
+        for (number, (query, term)) in queries.enumerate() {
+            refused.clear();
+            let mut answered = false;
+            for _ in 0..CONFIRM_PASSES {
+                // Notes that come in during a long request are taken in as well.
+                self.refresh(collection)?;
+                let query = (query, *term);
+                let mut outcome = {
+                    let memory = collection.memory.read();
+                    let codec = memory.codec;
+                    if memory.is_too_large() || (request.exact && codec.is_some()) {
+                        drop(memory);
+                        self.search_device(&asked, query, &mut judge, scratches, best)?
+                    } else if memory.is_loaded() {
+                        let (mut asked, mut sought) = (asked, query);
+                        if let Some(codec) = &codec {
+                            let (kernels, shape) = (&*self.host.kernels, &collection.schema.shape);
+                            let term = encode(kernels, shape, codec, query, code)?;
+                            asked.index = collection.schema.quantization.oversample(&index);
+                            sought = (code, term);
+                        }
+                        let memories = (&mut *scratches, &mut *best, refused.as_slice());
+                        let mut outcome = search_memory(
+                            self, &asked, &memory, sought, &mut judge, executor, memories,
+                        )?;
+                        drop(memory);
+                        if codec.is_some() {
+                            self.rerank(&asked, &index, query, best, &mut outcome)?;
+                        }
+                        outcome
+                    } else {
+                        // It was let go of between the two calls.
+                        continue;
+                    }
+                };
+                judge.take_error()?;
+                answered = true;
+                let before = refused.len();
+                if self.confirm(&asked, best, (&mut *out, &mut *vectors), refused)? {
+                    outcome.lower(Completeness::Cut(CutReason::Damage));
+                }
+                total.merge(&outcome);
+                if refused.len() == before {
+                    break;
+                }
+                // Hits that are none: removed meanwhile, or files without a name. Others take their
+                // places, and from now on every row is looked at first.
+                judge.close();
+            }
+            if !answered {
+                return Err(Error::Busy);
+            }
+            for (at, hit) in out.iter().enumerate() {
+                let vector = vectors.get(at * row_bytes..(at + 1) * row_bytes);
+                handed += 1;
+                if !each(number, hit, vector.filter(|_| request.vectors)) {
+                    stopped = true;
+                    break;
+                }
+            }
+            if stopped {
+                break;
+            }
+            executor.relax();
+        }
+        if restricted {
+            (total.examined, total.unindexed) = (handed, 0);
+        }
+        Ok(SearchReport {
+            plan: total.plan,
+            completeness: total.completeness,
+            hits: handed,
+            examined: total.examined,
+            unindexed: total.unindexed,
+            graph_damaged,
+            nanoseconds: 0,
+        })
+    }
+
+    /// Looks the hits in `best` up in the tree and puts those that are true into `out`, with their
+    /// vectors if wanted; the rows of the others into `refused`. Says whether a vector that was
+    /// wanted could not be read.
+    #[inline(never)] // its frame must not add to its caller's
+    fn confirm(
+        &self,
+        asked: &Asked<'_>,
+        best: &[Found],
+        (out, vectors): (&mut Vec<SearchHit>, &mut Vec<u8>),
+        refused: &mut Vec<u32>,
+    ) -> Result<bool> {
+        let collection = asked.collection;
+        let mut damaged = false;
+        out.clear();
+        vectors.clear();
+        for hit in best {
+            let found = {
+                let tree = self.reader();
+                match tree.get(collection.row_key(hit.row))? {
+                    None => None,
+                    Some(item) => {
+                        let layout =
+                            crate::collection_memory::decode_row(collection.schema.object, &item)?;
+                        let key = collection.vector_key(layout.inode.get(), layout.chunk.get());
+                        let same = layout.sequence.get() == hit.sequence
+                            && crate::vector::row_of(&tree, key)? == Some(hit.row);
+                        match Inode::load(&tree, layout.inode.get()) {
+                            Ok(inode) if same && inode.links > 0 => Some((layout, inode)),
+                            Ok(_) | Err(Error::Stale) => None,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+            };
+            let Some((layout, inode)) = found else {
+                refused.try_push(hit.row)?;
+                continue;
+            };
+            if asked.request.vectors {
+                match self.vector_bytes(collection, hit.row, &layout) {
+                    Some(bytes) => vectors.try_extend(&bytes)?,
+                    None => {
+                        damaged = true;
+                        refused.try_push(hit.row)?;
+                        continue;
+                    }
+                }
+            }
+            out.try_push(SearchHit {
+                distance: hit.distance,
+                inode: layout.inode.get(),
+                generation: inode.generation,
+                chunk: layout.chunk.get(),
+                offset: layout.offset.get(),
+                length: layout.length.get(),
+                content_version: layout.content_version.get(),
+                fresh: layout.content_version.get() == inode.content_version,
+                tag: layout.tag.get(),
+            })?;
+        }
+        Ok(damaged)
+    }
+
+    /// Orders hits that were found on codes by the vectors themselves, read from the device.
+    fn rerank(
+        &self,
+        asked: &Asked<'_>,
+        wanted: &Request,
+        query: (&[u8], RowTerm),
+        best: &mut Vec<Found>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        // With fewer hits than were asked for, every admitted vector is among them.
+        if best.len() >= asked.index.k as usize {
+            outcome.lower(Completeness::Approximate);
+        }
+        outcome.examined += best.len() as u64;
+        for found in best.iter_mut() {
+            match self.true_distance(asked.collection, query, found.row)? {
+                Some(distance) => found.distance = distance,
+                None => {
+                    outcome.lower(Completeness::Cut(CutReason::Damage));
+                    found.sequence = 0;
+                }
+            }
+        }
+        let radius = wanted.radius.unwrap_or(Distance::MAX);
+        // No put has sequence number 0.
+        best.retain(|found| found.sequence != 0 && found.distance <= radius);
+        keep_nearest(best, wanted.k);
+        Ok(())
+    }
+
+    /// The vector that `layout` describes, unless it was replaced or is damaged.
+    fn vector_bytes(
+        &self,
+        collection: &Collection,
+        row: u32,
+        layout: &RowLayout,
+    ) -> Option<Vec<u8>> {
+        let bytes = self.read_row(collection, row).ok()?;
+        (self.host.checksum.crc32c(0, &bytes) == layout.checksum.get()).then_some(bytes)
+    }
+
+    /// Compares all vectors with the query, reading them from the device.
+    #[inline(never)] // its frame must not add to its caller's
+    fn search_device(
+        &self,
+        asked: &Asked<'_>,
+        query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
+        scratches: &mut Vec<Scratch>,
+        best: &mut Vec<Found>,
+    ) -> Result<Outcome> {
+        let collection = asked.collection;
+        let schema = &collection.schema;
+        let mut outcome = Outcome::exact(SearchPlan::ExactStreamed);
+        let scratch = first_scratch(scratches)?;
+        best.clear();
+        let (mut items, mut buffer) = (RowItems::default(), Vec::new());
+        let mut window = Rows::new(schema.shape);
+        let mut known: Vec<(u32, RowInfo)> = Vec::new();
+        let mut from = Some(0);
+        let span = (usize::MAX, window_rows(LOAD_BYTES, collection.row_bytes()));
+        while let Some(row) = from {
+            from = items.read(self, schema.object, row, span)?;
+            known.clear();
+            let mut damaged = false;
+            read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
+                match vector {
+                    Some((bytes, term)) => {
+                        // Numbers within the window are places in `known`.
+                        let at = known.len() as u32;
+                        window.set(at, bytes, term).map_err(index_error)?;
+                        known.try_push((row, RowInfo::new(layout)))?;
+                    }
+                    None => damaged = true,
+                }
+                Ok(())
+            })?;
+            if damaged {
+                outcome.lower(Completeness::Cut(CutReason::Damage));
+            }
+            let space = Space { rows: &window, kernels: &*self.host.kernels };
+            let mut accept = |at: u32| judge.admits(known.get(at as usize).map(|(_, info)| info));
+            let count = known.len() as u32;
+            let stats = exact(space, &mut (0..count), query, &asked.index, &mut accept, scratch)
+                .map_err(index_error)?;
+            outcome.add(&stats);
+            for hit in scratch.hits() {
+                if let Some((row, info)) = known.get(hit.row as usize) {
+                    let (distance, sequence) = (hit.distance, info.sequence);
+                    best.try_push(Found { distance, row: *row, sequence })?;
+                }
+            }
+            keep_nearest(best, asked.index.k);
+            if outcome.examined >= asked.index.examined_max && from.is_some() {
+                outcome.lower(Completeness::Cut(CutReason::Work));
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// Sorts hits, drops those that are there twice, and keeps the `k` nearest.
+fn keep_nearest(best: &mut Vec<Found>, k: u32) {
+    sort_by(best, |a, b| a < b);
+    best.dedup();
+    best.truncate(k as usize);
+}
+
+fn first_scratch(scratches: &mut Vec<Scratch>) -> Result<&mut Scratch> {
+    if scratches.is_empty() {
+        scratches.try_push(Scratch::new())?;
+    }
+    scratches.first_mut().ok_or(Error::OutOfMemory)
+}
+
+/// Answers a query from memory, leaving the hits in `best`.
+#[inline(never)] // its frame must not add to its caller's
+fn search_memory(
+    fs: &FileSystem,
+    asked: &Asked<'_>,
+    memory: &Memory,
+    query: (&[u8], RowTerm),
+    judge: &mut Judge<'_>,
+    executor: &dyn Executor,
+    (scratches, best, refused): (&mut Vec<Scratch>, &mut Vec<Found>, &[u32]),
+) -> Result<Outcome> {
+    let space = memory.space(&*fs.host.kernels);
+    best.clear();
+    let damage = if memory.damaged() > 0 {
+        Completeness::Cut(CutReason::Damage)
+    } else {
+        Completeness::Exact
+    };
+    if let Some(rows) = asked.listed {
+        let mut outcome = Outcome::exact(SearchPlan::ExactScope);
+        outcome.lower(damage);
+        let scratch = first_scratch(scratches)?;
+        let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
+        let mut rows = rows.iter().copied().filter(|row| memory.live.contains(*row));
+        let stats = exact(space, &mut rows, query, &asked.index, &mut accept, scratch)
+            .map_err(index_error)?;
+        outcome.add(&stats);
+        if stats.cut {
+            outcome.lower(Completeness::Cut(CutReason::Work));
+        }
+        add_found(best, scratch.hits(), memory)?;
+        return Ok(outcome);
+    }
+    let graph = u64::from(memory.graph.nodes());
+    let exact_pays = graph == 0
+        || memory.live.len() <= u64::from(asked.index.k).saturating_mul(4)
+        || (!judge.is_open() && is_selective(memory, judge));
+    let mut outcome = Outcome::exact(SearchPlan::ExactAll);
+    outcome.lower(damage);
+    if !asked.request.exact && !exact_pays {
+        outcome.plan = SearchPlan::Graph;
+        outcome.lower(Completeness::Approximate);
+        let scratch = first_scratch(scratches)?;
+        let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
+        // First the rows that are not in the graph: one that goes in meanwhile is found by either.
+        outcome.unindexed = memory.unindexed();
+        if outcome.unindexed > 0 {
+            let mut rows = memory.unindexed.iter();
+            let stats = exact(space, &mut rows, query, &asked.index, &mut accept, scratch)
+                .map_err(index_error)?;
+            outcome.add(&stats);
+            if stats.cut {
+                outcome.lower(Completeness::Cut(CutReason::Work));
+            }
+            add_found(best, scratch.hits(), memory)?;
+        }
+        let stats = memory
+            .graph
+            .search(space, query, &asked.index, &mut accept, scratch)
+            .map_err(index_error)?;
+        outcome.add(&stats);
+        let from_graph = scratch.hits().len() as u64;
+        add_found(best, scratch.hits(), memory)?;
+        keep_nearest(best, asked.index.k);
+        let work = outcome.examined >= asked.index.examined_max;
+        if work {
+            outcome.lower(Completeness::Cut(CutReason::Work));
+        }
+        // The graph on its own must have led to as many as it can.
+        let enough = from_graph >= u64::from(asked.index.k).min(graph)
+            || (asked.index.radius.is_some() && !stats.cut);
+        if work || enough {
+            return Ok(outcome);
+        }
+        outcome.plan = SearchPlan::GraphThenExact;
+        outcome.completeness = damage;
+        best.clear();
+    }
+    let stats = exact_all(asked, memory, space, query, judge, executor, (scratches, refused))?;
+    outcome.add(&stats);
+    if stats.cut {
+        outcome.lower(Completeness::Cut(CutReason::Work));
+    }
+    add_found(best, first_scratch(scratches)?.hits(), memory)?;
+    Ok(outcome)
+}
+
+/// Compares all vectors in memory with the query, on several threads when nothing has to be asked.
+fn exact_all(
+    asked: &Asked<'_>,
+    memory: &Memory,
+    space: Space<'_>,
+    query: (&[u8], RowTerm),
+    judge: &mut Judge<'_>,
+    executor: &dyn Executor,
+    (scratches, refused): (&mut Vec<Scratch>, &[u32]),
+) -> Result<vexfs_index::Stats> {
+    let workers = executor.workers().clamp(1, 64);
+    let limited = asked.index.examined_max != u64::MAX;
+    if judge.is_open() && workers > 1 && memory.live.len() >= PARALLEL_ROWS_MIN && !limited {
+        while scratches.len() < workers {
+            scratches.try_push(Scratch::new())?;
+        }
+        let accept = |row: u32| memory.live.contains(row) && !refused.contains(&row);
+        let scratches = scratches.get_mut(..workers).unwrap_or_default();
+        return exact_parallel(space, None, query, &asked.index, &accept, executor, scratches)
+            .map_err(index_error);
+    }
+    let scratch = first_scratch(scratches)?;
+    let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
+    exact(space, &mut memory.live.iter(), query, &asked.index, &mut accept, scratch)
+        .map_err(index_error)
+}
+
+/// Whether the judge lets so few rows through that the graph would mostly meet others.
+fn is_selective(memory: &Memory, judge: &mut Judge<'_>) -> bool {
+    let bound = memory.live.bound();
+    let (mut sampled, mut admitted) = (0u64, 0u64);
+    for number in 0..SAMPLE_ROWS {
+        let from = (u64::from(bound) * u64::from(number) / u64::from(SAMPLE_ROWS)) as u32;
+        let Some(row) = memory.live.next(from) else { continue };
+        sampled += 1;
+        admitted += u64::from(judge.admits(memory.info(row)));
+    }
+    admitted * SELECTIVE_SHARE < sampled
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Search through the graph: what it finds, how it is stored, and what damage and limits do to it.
+
+use crate::testing::Memory;
+use crate::tree_tests::{Rng, format};
+use crate::vector_tests::{ROOT, distance, file, options, put, search, shape};
+use crate::*;
+use std::vec::Vec;
+use vexfs_simd::{ElementType, Metric, Shape};
+
+/// Vectors around random centres, as real ones are.
+struct Clusters {
+    centres: Vec<Vec<f32>>,
+    rng: Rng,
+}
+
+impl Clusters {
+    fn new(seed: u64, count: usize, dimension: u32) -> Self {
+        let mut rng = Rng(seed);
+        let mut centre =
+            || (0..dimension).map(|_| rng.below(2001) as f32 / 1000.0 - 1.0).collect::<Vec<_>>();
+        let centres = (0..count).map(|_| centre()).collect();
+        Self { centres, rng }
+    }
+
+    fn draw(&mut self) -> Vec<u8> {
+        let at = self.rng.below(self.centres.len() as u64) as usize;
+        let centre = self.centres[at].clone();
+        let mut noise = || (self.rng.below(2001) as f32 / 1000.0 - 1.0) * 0.2;
+        centre.iter().flat_map(|component| (component + noise()).to_le_bytes()).collect()
+    }
+}
+
+struct World {
+    memory: Memory,
+    fs: FileSystem,
+    number: u32,
+    shape: Shape,
+    clusters: Clusters,
+    /// File, chunk, vector.
+    vectors: Vec<(u64, u32, Vec<u8>)>,
+    files: Vec<u64>,
+}
+
+const CHUNKS: u32 = 100;
+
+impl World {
+    fn new(seed: u64, files: usize, metric: Metric) -> Self {
+        Self::quantized(seed, files, metric, 16, Quantization::None)
+    }
+
+    fn quantized(
+        seed: u64,
+        files: usize,
+        metric: Metric,
+        dimension: u32,
+        quantization: Quantization,
+    ) -> Self {
+        let memory = Memory::new(64 << 20);
+        let fs = format(&memory, 12);
+        let shape = shape(ElementType::F32, metric, dimension);
+        let options = CollectionOptions { quantization, ..options("c", shape) };
+        let number = fs.create_collection(&options).unwrap();
+        let clusters = Clusters::new(seed, 40, dimension);
+        let mut world =
+            Self { memory, fs, number, shape, clusters, vectors: Vec::new(), files: Vec::new() };
+        (0..files).for_each(|_| world.add_file());
+        world
+    }
+
+    fn add_file(&mut self) {
+        let ino = file(&self.fs, ROOT, &std::format!("f{}", self.files.len()));
+        self.files.push(ino);
+        let rows: Vec<_> = (0..CHUNKS).map(|_| self.clusters.draw()).collect();
+        let puts: Vec<_> = rows.iter().zip(0..).map(|(bytes, at)| put(at, bytes)).collect();
+        self.fs.put_vectors(self.number, ino, &puts).unwrap();
+        self.vectors.extend(rows.into_iter().zip(0..).map(|(bytes, chunk)| (ino, chunk, bytes)));
+    }
+
+    fn remove_file(&mut self, at: usize) {
+        let ino = self.files[at];
+        self.fs.unlink(ROOT, std::format!("f{at}").as_bytes()).unwrap();
+        self.vectors.retain(|(file, _, _)| *file != ino);
+    }
+
+    fn maintain(&self) -> Maintenance {
+        self.fs.maintain_collection(self.number, u64::MAX, &Serial).unwrap()
+    }
+
+    fn reopen(&mut self) {
+        self.fs = FileSystem::open(self.memory.host(), &OpenOptions::default()).unwrap();
+    }
+
+    /// Of the true `k` nearest of some queries, the share that was found, in percent.
+    fn recall(&mut self, k: usize, plan: SearchPlan) -> usize {
+        let (mut found, mut wanted) = (0, 0);
+        for _ in 0..30 {
+            let query = self.clusters.draw();
+            let mut expected: Vec<_> = self
+                .vectors
+                .iter()
+                .map(|(ino, chunk, bytes)| (distance(&self.shape, &query, bytes), *ino, *chunk))
+                .collect();
+            expected.sort();
+            expected.truncate(k);
+            let request = SearchRequest::nearest(self.number, &query, k as u32);
+            let (report, hits) = search(&self.fs, &request);
+            assert_eq!(report.plan, plan);
+            assert_eq!(hits.len(), expected.len());
+            let hits: Vec<_> = hits.iter().map(|hit| (hit.inode, hit.chunk)).collect();
+            found +=
+                expected.iter().filter(|(_, ino, chunk)| hits.contains(&(*ino, *chunk))).count();
+            wanted += expected.len();
+        }
+        found * 100 / wanted
+    }
+}
+
+#[test]
+fn the_graph_finds_the_neighbours_and_survives_removals_and_reopening() {
+    for metric in [Metric::L2, Metric::Cosine] {
+        let mut world = World::new(11, 60, metric);
+        assert_eq!(world.recall(10, SearchPlan::ExactAll), 100);
+        let done = world.maintain();
+        assert_eq!((done.inserted, done.left, done.stored), (6000, 0, true));
+        assert_eq!(world.maintain(), Maintenance::default());
+        let info = world.fs.collection_info(world.number).unwrap();
+        assert_eq!((info.indexed, info.unindexed), (6000, 0));
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 95, "recall {recall}");
+
+        // New vectors are found at once, removed ones never again.
+        world.add_file();
+        (0..20).for_each(|at| world.remove_file(at));
+        let info = world.fs.collection_info(world.number).unwrap();
+        assert_eq!((info.rows, info.unindexed), (4100, 0), "{info:?}");
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 90, "recall {recall} before the graph is mended");
+        assert_eq!(world.fs.collection_info(world.number).unwrap().unindexed, 100);
+        let done = world.maintain();
+        assert_eq!((done.inserted, done.removed, done.left), (100, 2000, 0));
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 95, "recall {recall} after it was");
+
+        // Changes after the graph was stored, and a crash before it is stored again.
+        world.fs.store_graphs().unwrap();
+        world.add_file();
+        (20..25).for_each(|at| world.remove_file(at));
+        world.fs.commit().unwrap();
+        world.reopen();
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 95, "recall {recall} after reopening");
+        let info = world.fs.collection_info(world.number).unwrap();
+        assert_eq!((info.rows, info.graph_damaged, info.damaged), (3700, false, 0));
+        assert_eq!(info.unindexed, 100);
+        let done = world.maintain();
+        // The nodes of vectors that are gone went when the graph was loaded.
+        assert_eq!((done.inserted, done.removed), (100, 0));
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 95, "recall {recall} with all in the graph");
+    }
+}
+
+#[test]
+fn rebuilding_and_dropping_vectors_keep_the_graph_and_its_space_in_order() {
+    let mut world = World::new(12, 20, Metric::L2);
+    world.maintain();
+    world.fs.commit().unwrap();
+    let free = world.fs.status().blocks_free;
+    let done = world.fs.rebuild_collection("c", &Serial).unwrap();
+    assert_eq!((done.inserted, done.left, done.stored), (2000, 0, true));
+    world.fs.commit().unwrap();
+    // The old graph's space came back, save for how items happen to fill the nodes of the tree.
+    assert!(world.fs.status().blocks_free.abs_diff(free) <= 4);
+    assert!(world.recall(10, SearchPlan::Graph) >= 95);
+    // Down to a few vectors: the graph shrinks with them, and a search is exact.
+    (0..19).for_each(|at| world.remove_file(at));
+    world.maintain();
+    assert_eq!(world.recall(200, SearchPlan::ExactAll), 100);
+    world.remove_file(19);
+    assert_eq!(world.fs.collection_info(world.number).unwrap().stored_bytes, 0);
+    world.reopen();
+    assert_eq!(world.fs.rebuild_collection("nope", &Serial), Err(Error::NotFound));
+}
+
+/// Flips bits in every block of the device that holds part of the stream of `object`.
+fn damage(world: &World, object: u64, from: usize, to: usize) {
+    let mut blocks = Vec::new();
+    let tree = world.fs.reader();
+    let (first, last) = (
+        key::Key::new(object, key::Kind::Extent, 0),
+        key::Key::new(object, key::Kind::Extent, key::OFFSET_MAX),
+    );
+    tree.scan(first, last, |_, item| {
+        let start = u64::from_le_bytes(item[..8].try_into().unwrap());
+        let length = u32::from_le_bytes(item[16..20].try_into().unwrap());
+        blocks.extend(start..start + u64::from(length));
+        Ok(true)
+    })
+    .unwrap();
+    assert!(blocks.len() >= to, "{} blocks", blocks.len());
+    let mut bytes = world.memory.bytes.lock().unwrap();
+    for block in &blocks[from..to] {
+        bytes[(block << 12) as usize + 77] ^= 0x10;
+    }
+}
+
+#[test]
+fn a_damaged_graph_is_said_so_and_built_anew() {
+    let mut world = World::new(13, 20, Metric::L2);
+    world.maintain();
+    world.fs.commit().unwrap();
+    let object = {
+        let collection = world.fs.find_collection(world.number).unwrap();
+        collection::Counts::load(&world.fs.reader(), collection.schema.object).unwrap().graph_object
+    };
+    damage(&world, object, 7, 8);
+    world.reopen();
+    let query = world.clusters.draw();
+    let (report, _) = search(&world.fs, &SearchRequest::nearest(world.number, &query, 10));
+    assert!(report.graph_damaged);
+    assert_eq!((report.plan, report.completeness), (SearchPlan::ExactAll, Completeness::Exact));
+    assert_eq!(world.recall(10, SearchPlan::ExactAll), 100);
+    let done = world.maintain();
+    assert_eq!((done.inserted, done.left, done.stored), (2000, 0, true));
+    assert!(!world.fs.collection_info(world.number).unwrap().graph_damaged);
+    world.fs.commit().unwrap();
+    world.reopen();
+    assert!(world.recall(10, SearchPlan::Graph) >= 95);
+    assert!(!world.fs.collection_info(world.number).unwrap().graph_damaged);
+}
+
+#[test]
+fn damaged_vectors_are_left_out_and_the_answer_says_so() {
+    let mut world = World::new(14, 20, Metric::L2);
+    world.fs.commit().unwrap();
+    let stream = world.fs.find_collection(world.number).unwrap().schema.rows_object;
+    // One block of 64 vectors of 64 bytes.
+    damage(&world, stream, 3, 4);
+    world.reopen();
+    let (query, number) = (world.clusters.draw(), world.number);
+    let all = SearchRequest::nearest(number, &query, 2000);
+    for streamed in [false, true] {
+        world.fs.unload_collection(number).unwrap();
+        world.fs.set_index_memory(if streamed { 1 } else { u64::MAX }).unwrap();
+        let (report, hits) = search(&world.fs, &all);
+        assert_eq!(report.completeness, Completeness::Cut(CutReason::Damage));
+        let plan = if streamed { SearchPlan::ExactStreamed } else { SearchPlan::ExactAll };
+        assert_eq!((report.plan, hits.len()), (plan, 2000 - 64));
+        for hit in hits {
+            assert_ne!(hit.inode, 0);
+            world.fs.get_vector(number, hit.inode, hit.chunk).unwrap();
+        }
+    }
+    world.fs.set_index_memory(u64::MAX).unwrap();
+    world.maintain();
+    let info = world.fs.collection_info(number).unwrap();
+    assert_eq!((info.damaged, info.unindexed, info.indexed), (64, 0, 2000));
+    // The damaged block holds rows 192 to 255, which are chunks 92 and on of the second file.
+    let ino = world.files[1];
+    let error = world.fs.get_vector(number, ino, 95).unwrap_err();
+    assert!(matches!(error, Error::Checksum { .. }), "{error:?}");
+    // They can be put again and removed.
+    let vector = world.clusters.draw();
+    world.fs.put_vectors(number, ino, &[put(95, &vector)]).unwrap();
+    assert_eq!(world.fs.get_vector(number, ino, 95).unwrap().1, vector);
+    assert_eq!(world.fs.remove_vectors(number, ino, 0..=u32::MAX).unwrap(), 100);
+    assert_eq!(search(&world.fs, &all).1.len(), 1900 - 56);
+}
+
+#[test]
+fn over_the_memory_limit_searches_read_the_device_and_agree() {
+    let mut world = World::new(15, 30, Metric::Cosine);
+    world.maintain();
+    let number = world.number;
+    let queries: Vec<_> = (0..20).map(|_| world.clusters.draw()).collect();
+    let ask = |fs: &FileSystem, plan| {
+        let mut answers = Vec::new();
+        for query in &queries {
+            let request =
+                SearchRequest { exact: true, ..SearchRequest::nearest(number, query, 25) };
+            let (report, hits) = search(fs, &request);
+            assert_eq!((report.plan, report.completeness), (plan, Completeness::Exact));
+            answers.push(hits);
+        }
+        answers
+    };
+    let expected = ask(&world.fs, SearchPlan::ExactAll);
+    world.fs.unload_collection(number).unwrap();
+    world.fs.set_index_memory(100_000).unwrap();
+    let near = |a: &[SearchHit], b: &[SearchHit]| {
+        let same = |(a, b): (&SearchHit, &SearchHit)| a.distance.0.abs_diff(b.distance.0) <= 16;
+        a.len() == b.len() && a.iter().zip(b).all(same)
+    };
+    for (a, b) in ask(&world.fs, SearchPlan::ExactStreamed).iter().zip(&expected) {
+        assert!(near(a, b));
+    }
+    let info = world.fs.collection_info(number).unwrap();
+    assert!(!info.loaded && info.memory_bytes < 10_000, "{} bytes", info.memory_bytes);
+    assert_eq!(world.maintain(), Maintenance::default());
+    // Puts and removals are seen there too.
+    world.add_file();
+    world.remove_file(3);
+    assert_eq!(world.recall(10, SearchPlan::ExactStreamed), 100);
+    world.fs.set_index_memory(u64::MAX).unwrap();
+    assert!(world.recall(10, SearchPlan::Graph) >= 90);
+}
+
+#[test]
+fn several_queries_limits_of_work_and_stopping_early() {
+    let mut world = World::new(16, 30, Metric::L2);
+    let queries: Vec<u8> = (0..5).flat_map(|_| world.clusters.draw()).collect();
+    let request = SearchRequest::nearest(world.number, &queries, 7);
+    let mut seen = Vec::new();
+    let report = world
+        .fs
+        .search(&request, &Serial, &mut |query, hit, vector| {
+            assert!(vector.is_none());
+            seen.push((query, hit.distance));
+            true
+        })
+        .unwrap();
+    assert_eq!((report.hits, report.examined), (35, 15_000));
+    assert!(seen.is_sorted());
+    assert_eq!(seen.iter().map(|(query, _)| *query).max(), Some(4));
+    let mut count = 0;
+    let stop = &mut |_: usize, _: &SearchHit, _: Option<&[u8]>| {
+        count += 1;
+        false
+    };
+    world.fs.search(&request, &Serial, stop).unwrap();
+    assert_eq!(count, 1, "handed out more after being told to stop");
+    let few = SearchRequest { examined_max: 100, ..request.clone() };
+    let (report, hits) = search(&world.fs, &few);
+    assert_eq!(report.completeness, Completeness::Cut(CutReason::Work));
+    assert!(report.examined < 5 * 200 && hits.len() == 35);
+}
+
+#[test]
+fn files_without_names_are_never_found_and_others_take_their_places() {
+    let world = World::new(17, 20, Metric::L2);
+    world.maintain();
+    let query = world.vectors[5].2.clone();
+    // The file of the nearest vectors is removed while it is held open.
+    world.fs.open_inode(world.files[0]).unwrap();
+    world.fs.unlink(ROOT, b"f0").unwrap();
+    assert_eq!(world.fs.get_vector(world.number, world.files[0], 5).unwrap().1, query);
+    for exact in [false, true] {
+        let request = SearchRequest { exact, ..SearchRequest::nearest(world.number, &query, 50) };
+        let (report, hits) = search(&world.fs, &request);
+        assert_eq!(hits.len(), 50, "{report:?}");
+        assert!(hits.iter().all(|hit| hit.inode != world.files[0]));
+    }
+    // An unnamed file is found once it has a name.
+    let new = NewInode { mode: MODE_FILE | 0o600, owner: (0, 0), device: 0 };
+    let ino = world.fs.create_unnamed(&new).unwrap();
+    world.fs.put_vectors(world.number, ino, &[put(0, &query)]).unwrap();
+    let request = SearchRequest::nearest(world.number, &query, 1);
+    assert_ne!(search(&world.fs, &request).1[0].inode, ino);
+    world.fs.link(ino, ROOT, b"named").unwrap();
+    assert_eq!(search(&world.fs, &request).1[0].inode, ino);
+    world.fs.close_inode(world.files[0]).unwrap();
+    assert_eq!(world.fs.collection_info(world.number).unwrap().rows, 1901);
+}
+
+#[test]
+fn searches_run_beside_puts_removals_and_the_builder() {
+    let world = World::new(18, 15, Metric::L2);
+    let number = world.number;
+    // The vectors of these files never change while the others come and go.
+    let stable: Vec<_> = world.vectors.iter().filter(|(_, chunk, _)| *chunk < 5).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let running = || !stop.load(std::sync::atomic::Ordering::Relaxed);
+    let fs = &world.fs;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut clusters = Clusters::new(99, 40, 16);
+            for round in 0..60 {
+                let ino = file(fs, ROOT, &std::format!("t{round}"));
+                let rows: Vec<_> = (0..40).map(|_| clusters.draw()).collect();
+                let puts: Vec<_> = rows.iter().zip(0..).map(|(b, at)| put(at, b)).collect();
+                fs.put_vectors(number, ino, &puts).unwrap();
+                let query = &rows[7];
+                let (_, hits) = search(fs, &SearchRequest::nearest(number, query, 1));
+                assert_eq!((hits[0].inode, hits[0].chunk), (ino, 7), "a put is found at once");
+                if round >= 5 {
+                    let old = std::format!("t{}", round - 5);
+                    let ino = fs.lookup(ROOT, old.as_bytes()).unwrap();
+                    fs.unlink(ROOT, old.as_bytes()).unwrap();
+                    let (_, hits) = search(fs, &SearchRequest::nearest(number, query, 500));
+                    assert!(hits.iter().all(|hit| hit.inode != ino), "found after its removal");
+                }
+            }
+        });
+        scope.spawn(|| {
+            while running() {
+                fs.maintain_collection(number, 200, &Serial).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            let mut at = 0;
+            while running() {
+                let (ino, chunk, bytes) = stable[at % stable.len()];
+                at += 1;
+                let request = SearchRequest::nearest(number, bytes, 1);
+                let hit = search(fs, &request).1[0];
+                assert_eq!((hit.inode, hit.chunk), (*ino, *chunk));
+            }
+            assert!(at > 10);
+        });
+        let result = writer.join();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        result.unwrap();
+    });
+}
+
+#[test]
+fn quantized_collections_take_less_memory_and_find_nearly_the_same() {
+    for (quantization, metric, share, least) in [
+        (Quantization::F16, Metric::L2, 2, 97),
+        (Quantization::F16, Metric::Cosine, 2, 97),
+        (Quantization::I8, Metric::L2, 4, 90),
+        (Quantization::I8, Metric::Cosine, 4, 90),
+        (Quantization::Bit, Metric::Cosine, 32, 70),
+    ] {
+        let mut world = World::quantized(21, 5, metric, 128, quantization);
+        let what = std::format!("{quantization:?} {metric:?}");
+        // Nothing is coded before there is a graph.
+        assert_eq!(world.recall(10, SearchPlan::ExactAll), 100, "{what}");
+        (5..20).for_each(|_| world.add_file());
+        world.maintain();
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= least, "{what}: recall {recall}");
+        world.remove_file(2);
+        world.add_file();
+        world.fs.commit().unwrap();
+        for reopened in [false, true] {
+            if reopened {
+                world.reopen();
+            }
+            let recall = world.recall(10, SearchPlan::Graph);
+            assert!(recall >= least, "{what}, reopened {reopened}: recall {recall}");
+            let info = world.fs.collection_info(world.number).unwrap();
+            assert_eq!((info.rows, info.unindexed, info.quantization), (2000, 100, quantization));
+            // Room for 2048 rows: their codes, what they describe, their links, and some more.
+            let most = 2048 * (512 / share + 60 + 200) + 150_000;
+            assert!(info.memory_bytes < most, "{what}: {info:?}, over {most}");
+            // Exact means exact, whatever is in memory; a radius is one of true distances.
+            let query = world.clusters.draw();
+            let mut expected: Vec<_> = world
+                .vectors
+                .iter()
+                .map(|(_, _, bytes)| distance(&world.shape, &query, bytes))
+                .collect();
+            expected.sort();
+            let nearest = SearchRequest::nearest(world.number, &query, 20);
+            let (report, hits) =
+                search(&world.fs, &SearchRequest { exact: true, ..nearest.clone() });
+            assert_eq!(report.completeness, Completeness::Exact);
+            for (hit, distance) in hits.iter().zip(&expected) {
+                assert!(hit.distance.0.abs_diff(distance.0) <= 64, "{what}");
+            }
+            let radius = Some(expected[5]);
+            let (report, hits) = search(&world.fs, &SearchRequest { radius, ..nearest });
+            assert_eq!(report.completeness, Completeness::Approximate);
+            assert!(hits.len() <= 7 && hits.iter().all(|hit| Some(hit.distance) <= radius));
+        }
+    }
+    let fs = format(&Memory::new(16 << 20), 12);
+    let bits = shape(ElementType::Bit, Metric::Hamming, 64);
+    for quantization in [Quantization::I8, Quantization::F16, Quantization::Bit] {
+        let bad = CollectionOptions { quantization, ..options("c", bits) };
+        assert!(matches!(fs.create_collection(&bad), Err(Error::Invalid(_))));
+    }
+}

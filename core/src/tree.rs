@@ -1,0 +1,919 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! The copy-on-write B+tree that holds all metadata, and the open transaction on it.
+//!
+//! Readers look items up with a shared borrow. A change happens within an *operation*
+//! ([`Tree::begin`] to [`Tree::finish`] or [`Tree::abort`]): an operation that fails leaves no
+//! trace, whatever it had done. Many operations make a transaction; [`Tree::freeze`] closes it and
+//! hands its nodes to the commit, and the next transaction opens at once: nodes of a closed
+//! transaction are never changed again, only copied.
+
+use crate::cache::NodeCache;
+use crate::error::{Error, Result, corrupt};
+use crate::host::{Host, LockClass};
+use crate::key::{Key, Kind};
+use crate::layout::{GROUP_BITMAP_BYTES, GroupLayout, TREE_LEVELS_MAX};
+use crate::lock::Lock;
+use crate::node::{BlockPointer, Node, item_bytes_max};
+use crate::space::{Run, Space};
+use crate::superblock::Superblock;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Deref;
+use vexfs_memory::{Shared, Table, TryVec, try_box, zeroed_bytes};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// A node to read: one of the open transaction, or a clean one.
+pub(crate) enum NodeRef<'a> {
+    Dirty(&'a Node),
+    Clean(Shared<Node>),
+}
+
+impl Deref for NodeRef<'_> {
+    type Target = Node;
+    fn deref(&self) -> &Node {
+        match self {
+            Self::Dirty(node) => node,
+            Self::Clean(node) => node,
+        }
+    }
+}
+
+/// An item of the tree, to read.
+pub(crate) struct Item<'a> {
+    node: NodeRef<'a>,
+    at: usize,
+}
+
+impl Item<'_> {
+    pub fn key(&self) -> Key {
+        self.node.key(self.at)
+    }
+
+    /// Moves on to the next item of the same leaf; false at its end.
+    pub fn advance(&mut self) -> bool {
+        self.at += 1;
+        self.at < self.node.count()
+    }
+}
+
+impl Deref for Item<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.node.item(self.at)
+    }
+}
+
+struct DirtyNode {
+    node: Shared<Node>,
+    /// The last operation that saved, or made, it.
+    saved: u64,
+}
+
+/// How to take a step of the open operation back.
+enum Undo {
+    /// The operation made this node.
+    Made(u64),
+    /// The operation changed this node; it was so.
+    Changed(u64, Node),
+    /// The operation freed this node of the open transaction.
+    Dropped(u64, Shared<Node>),
+}
+
+/// What a closed transaction has to write.
+pub(crate) struct Frozen {
+    pub superblock: Box<Superblock>,
+    pub nodes: Vec<(u64, Shared<Node>)>,
+}
+
+/// The tree, its transaction and its free space.
+pub(crate) struct Tree {
+    pub host: Shared<Host>,
+    /// The state that the open transaction will publish; `generation` is that transaction's.
+    pub state: Box<Superblock>,
+    /// The last state that was published.
+    pub published: Box<Superblock>,
+    /// `state` as it was when the operation began.
+    saved_state: Box<Superblock>,
+    /// Whether `state` was changed since the last freeze.
+    state_changed: bool,
+    dirty: Table<DirtyNode>,
+    cache: Lock<NodeCache>,
+    pub space: Space,
+    undo: Vec<Undo>,
+    operation: u64,
+}
+
+type Path = [(u64, usize); TREE_LEVELS_MAX];
+
+impl Tree {
+    /// A tree in the state `published`. Changes go to the transaction after it.
+    pub fn open(host: Shared<Host>, published: &Superblock, cache_bytes: usize) -> Result<Self> {
+        let mut state = try_box(*published)?;
+        state.generation += 1;
+        let cache = NodeCache::new(cache_bytes / published.block_bytes().max(1));
+        let cache = Lock::try_new(&*host.locks, LockClass::NodeCache, cache)?;
+        Ok(Self {
+            host,
+            published: try_box(*published)?,
+            saved_state: try_box(*state)?,
+            state,
+            state_changed: false,
+            dirty: Table::new(),
+            cache,
+            space: Space::new(published.blocks),
+            undo: Vec::new(),
+            operation: 0,
+        })
+    }
+
+    /// The open transaction's number.
+    pub fn generation(&self) -> u64 {
+        self.state.generation
+    }
+
+    pub fn block_bytes(&self) -> usize {
+        self.state.block_bytes()
+    }
+
+    /// Largest item.
+    pub fn item_bytes_max(&self) -> usize {
+        item_bytes_max(self.block_bytes())
+    }
+
+    /// Nodes of the open transaction.
+    pub fn dirty_nodes(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Bytes that cached and dirty nodes take.
+    pub fn memory_bytes(&self) -> usize {
+        (self.dirty.len() + self.cache.read().len()) * self.block_bytes()
+    }
+
+    // Reading.
+
+    pub fn root(&self) -> BlockPointer {
+        self.state.root
+    }
+
+    /// The node that `pointer` names, read and checked if it is not in memory.
+    pub fn node(&self, pointer: &BlockPointer) -> Result<NodeRef<'_>> {
+        if pointer.generation == self.state.generation
+            && let Some(dirty) = self.dirty.get(pointer.block)
+        {
+            return Ok(NodeRef::Dirty(&dirty.node));
+        }
+        if let Some(node) = self.cache.read().get(pointer.block, pointer.generation) {
+            return Ok(NodeRef::Clean(node));
+        }
+        let node = Shared::try_new(self.read_node(pointer)?)?;
+        self.cache.write().insert(pointer.block, node.clone())?;
+        Ok(NodeRef::Clean(node))
+    }
+
+    /// Reads a node from the device, past the cache.
+    pub fn read_node(&self, pointer: &BlockPointer) -> Result<Node> {
+        if pointer.block == 0 || pointer.block >= self.state.blocks {
+            return Err(corrupt(pointer.block, "pointer outside the file system"));
+        }
+        let mut bytes = zeroed_bytes(self.block_bytes())?;
+        self.host.device.read(pointer.block << self.state.block_log2, &mut bytes)?;
+        if self.host.checksum.crc32c(0, &bytes) != pointer.checksum {
+            return Err(Error::Checksum { block: pointer.block });
+        }
+        let node = Node::unchecked(bytes);
+        node.check(pointer, self.state.filesystem())?;
+        Ok(node)
+    }
+
+    /// The item under `key`.
+    pub fn get(&self, key: Key) -> Result<Option<Item<'_>>> {
+        let mut pointer = self.state.root;
+        loop {
+            let node = self.node(&pointer)?;
+            if node.level() == 0 {
+                return Ok(node.search(key).ok().map(|at| Item { node, at }));
+            }
+            pointer = self.child(&node, node.child_for(key), pointer.level)?;
+        }
+    }
+
+    /// Child `at`, which must lie one level below `level`: so every descent ends.
+    fn child(&self, node: &Node, at: usize, level: u8) -> Result<BlockPointer> {
+        let child = node.child(at);
+        if child.level.checked_add(1) == Some(level) && at < node.count() {
+            Ok(child)
+        } else {
+            Err(corrupt(child.block, "child of a wrong level"))
+        }
+    }
+
+    /// The first item at or after `from`.
+    pub fn next(&self, from: Key) -> Result<Option<Item<'_>>> {
+        let mut from = from;
+        loop {
+            let mut pointer = self.state.root;
+            let mut above = None;
+            loop {
+                let node = self.node(&pointer)?;
+                if node.level() == 0 {
+                    let at = node.search(from).unwrap_or_else(|at| at);
+                    if at < node.count() {
+                        return Ok(Some(Item { node, at }));
+                    }
+                    break;
+                }
+                let at = node.child_for(from);
+                if at + 1 < node.count() {
+                    above = Some(node.key(at + 1));
+                }
+                pointer = self.child(&node, at, pointer.level)?;
+            }
+            // The leaf ends before `from`: go on with the leaf to its right.
+            match above {
+                Some(key) if key > from => from = key,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// The last item at or before `upto`.
+    pub fn previous(&self, upto: Key) -> Result<Option<Item<'_>>> {
+        let mut upto = upto;
+        loop {
+            let mut pointer = self.state.root;
+            let mut below = None;
+            loop {
+                let node = self.node(&pointer)?;
+                if node.level() == 0 {
+                    let at = match node.search(upto) {
+                        Ok(at) => Some(at),
+                        Err(at) => at.checked_sub(1),
+                    };
+                    if let Some(at) = at {
+                        return Ok(Some(Item { node, at }));
+                    }
+                    break;
+                }
+                let at = node.child_for(upto);
+                if at > 0 {
+                    below = Some(node.key(at));
+                }
+                pointer = self.child(&node, at, pointer.level)?;
+            }
+            match below.and_then(|key| key.predecessor()) {
+                Some(key) if key < upto => upto = key,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Calls `each` with every item from `from` to `to`, both included, in order, until it returns
+    /// false.
+    pub fn scan(
+        &self,
+        from: Key,
+        to: Key,
+        mut each: impl FnMut(Key, &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut from = from;
+        while let Some(mut item) = self.next(from)? {
+            loop {
+                let key = item.key();
+                if key > to || !each(key, &item)? {
+                    return Ok(());
+                }
+                let Some(next) = key.successor() else { return Ok(()) };
+                from = next;
+                if !item.advance() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // Operations.
+
+    /// Opens an operation.
+    pub fn begin(&mut self) {
+        self.operation += 1;
+        *self.saved_state = *self.state;
+        self.undo.clear();
+    }
+
+    /// Closes the operation; what it did is part of the transaction. On error it has been undone.
+    pub fn finish(&mut self) -> Result<()> {
+        match self.try_finish() {
+            Ok(()) => {
+                self.undo.clear();
+                Ok(())
+            }
+            Err(error) => {
+                self.abort();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_finish(&mut self) -> Result<()> {
+        while let Some(number) = self.space.unloaded_for_finish() {
+            self.load_group(number)?;
+        }
+        let growth = self.space.finish()?;
+        let free = self.state.blocks_free.saturating_add_signed(-growth);
+        self.state.blocks_free = free.min(self.state.blocks);
+        if self.state != self.saved_state {
+            self.state_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Takes back everything since [`Tree::begin`].
+    pub fn abort(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Made(block) => {
+                    self.dirty.remove(block);
+                }
+                Undo::Changed(block, before) => {
+                    if let Some(node) =
+                        self.dirty.get_mut(block).and_then(|dirty| Shared::get_mut(&mut dirty.node))
+                    {
+                        node.restore(&before);
+                    }
+                }
+                Undo::Dropped(block, node) => {
+                    // The slot it left is still there, so this insert does not grow the table.
+                    let _ = self.dirty.try_insert(block, DirtyNode { node, saved: 0 });
+                }
+            }
+        }
+        self.space.abort();
+        *self.state = *self.saved_state;
+    }
+
+    /// Loads the bitmap of a group of blocks.
+    pub fn load_group(&mut self, number: u64) -> Result<()> {
+        let key = Key::new(0, Kind::Group, number);
+        // Copied, because the item borrows the tree that takes it in.
+        let mut bitmap = None;
+        let mut count = None;
+        if let Some(item) = self.get(key)? {
+            let bad = corrupt(number, "group item of a wrong length");
+            let (head, tail) = GroupLayout::read_from_prefix(&item).map_err(|_| bad)?;
+            count = Some(u64::from(head.used.get()));
+            match tail.len() {
+                0 => {}
+                GROUP_BITMAP_BYTES => {
+                    let mut bytes = zeroed_bytes(GROUP_BITMAP_BYTES)?;
+                    crate::bytes::copy(&mut bytes, tail);
+                    bitmap = Some(bytes);
+                }
+                _ => return Err(bad),
+            }
+        }
+        self.space.load(number, count.map(|count| (count, bitmap.as_deref())))
+    }
+
+    /// Makes `blocks` blocks available for the operation to come, besides what closing the
+    /// transaction may take and, unless `privileged`, a reserve that keeps deleting possible.
+    /// `Ok(false)` when a commit would help.
+    pub fn ensure(&mut self, blocks: u64, privileged: bool) -> Result<bool> {
+        let levels = u64::from(self.state.root.level) + 2;
+        let closing = self.space.changed_groups() * 2 + levels * 2 + 4;
+        let reserve = if privileged { 0 } else { self.reserve_blocks() };
+        let wanted = blocks.saturating_add(closing).saturating_add(reserve);
+        let wanted = wanted.saturating_add(self.space.promised());
+        if self.state.blocks_free.saturating_sub(self.space.in_flight()) >= wanted {
+            while self.space.available() < wanted {
+                match self.space.next_unloaded() {
+                    Some(number) => {
+                        self.load_group(number).inspect_err(|_| self.space.load_again(number))?;
+                    }
+                    None => break,
+                }
+            }
+            if self.space.available() >= wanted {
+                return Ok(true);
+            }
+        }
+        if self.space.has_retired() { Ok(false) } else { Err(Error::NoSpace) }
+    }
+
+    /// Blocks that only deleting and committing may take: 1/64 of all, 48 to 4096.
+    pub fn reserve_blocks(&self) -> u64 {
+        (self.state.blocks / 64).clamp(48, 4096)
+    }
+
+    /// Blocks that changing `items` items in different places may take at most.
+    pub fn blocks_for_items(&self, items: u64) -> u64 {
+        items.saturating_mul(u64::from(self.state.root.level) + 3)
+    }
+
+    // Changing.
+
+    fn dirty_mut(&mut self, block: u64) -> Result<&mut Node> {
+        self.dirty
+            .get_mut(block)
+            .and_then(|dirty| Shared::get_mut(&mut dirty.node))
+            .ok_or(corrupt(block, "node of the open transaction is missing"))
+    }
+
+    /// Makes the node that `pointer` names changeable: a copy in a new block, unless the open
+    /// transaction made it, in which case its bytes are saved once for each operation.
+    fn make_dirty(&mut self, pointer: &BlockPointer) -> Result<BlockPointer> {
+        self.undo.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        let operation = self.operation;
+        if pointer.generation == self.state.generation {
+            if let Some(dirty) = self.dirty.get_mut(pointer.block) {
+                if dirty.saved != operation {
+                    let before = dirty.node.duplicate()?;
+                    dirty.saved = operation;
+                    self.undo.try_push(Undo::Changed(pointer.block, before))?;
+                }
+                return Ok(*pointer);
+            }
+            return Err(corrupt(pointer.block, "pointer into a transaction to come"));
+        }
+        let node = self.node(pointer)?.duplicate()?;
+        let copy = self.add_node(node)?;
+        self.space.free(Run { start: pointer.block, length: 1 }, false)?;
+        Ok(copy)
+    }
+
+    /// Gives a new node a block.
+    fn add_node(&mut self, mut node: Node) -> Result<BlockPointer> {
+        self.undo.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        self.dirty.try_reserve(1)?;
+        let block = self.space.allocate_node()?;
+        let generation = self.state.generation;
+        node.place(block, generation);
+        let level = node.level();
+        let dirty = DirtyNode { node: Shared::try_new(node)?, saved: self.operation };
+        self.dirty.try_insert(block, dirty)?;
+        self.undo.try_push(Undo::Made(block))?;
+        Ok(BlockPointer { block, generation, checksum: 0, level })
+    }
+
+    /// Frees a node that has been made dirty.
+    fn drop_node(&mut self, block: u64) -> Result<()> {
+        self.undo.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
+        self.space.free(Run { start: block, length: 1 }, true)?;
+        if let Some(dirty) = self.dirty.remove(block) {
+            self.undo.try_push(Undo::Dropped(block, dirty.node))?;
+        }
+        Ok(())
+    }
+
+    fn new_node(&self, level: u8) -> Result<Node> {
+        Node::new(self.block_bytes(), level, self.state.filesystem())
+    }
+
+    /// Makes an empty tree.
+    pub fn plant(&mut self) -> Result<()> {
+        let leaf = self.new_node(0)?;
+        self.state.root = self.add_node(leaf)?;
+        Ok(())
+    }
+
+    /// Puts an empty subtree in the place of the node of `level` that holds keys from `low` on: how a
+    /// repair parts with a damaged node. Its block, and what it named, are not freed here.
+    pub fn cut_off(&mut self, low: Key, level: u8) -> Result<()> {
+        if level >= self.state.root.level {
+            return Err(corrupt(self.state.root.block, "the root of the tree cannot be cut off"));
+        }
+        let mut pointer = self.make_dirty(&self.state.root.clone())?;
+        self.state.root = pointer;
+        while pointer.level > level.saturating_add(1) {
+            let node = self.dirty_mut(pointer.block)?;
+            let at = node.child_for(low);
+            let child = node.child(at);
+            if child.level.checked_add(1) != Some(pointer.level) {
+                return Err(corrupt(child.block, "child of a wrong level"));
+            }
+            let child = self.make_dirty(&child)?;
+            self.dirty_mut(pointer.block)?.set_child(at, &child);
+            pointer = child;
+        }
+        let leaf = self.new_node(0)?;
+        let mut empty = self.add_node(leaf)?;
+        while empty.level < level {
+            let mut node = self.new_node(empty.level + 1)?;
+            node.insert_child(0, low, &empty);
+            empty = self.add_node(node)?;
+        }
+        let node = self.dirty_mut(pointer.block)?;
+        let at = node.child_for(low);
+        node.set_child(at, &empty);
+        Ok(())
+    }
+
+    /// Puts a new root above the present one.
+    fn grow(&mut self) -> Result<()> {
+        let old = self.state.root;
+        if usize::from(old.level) + 1 >= TREE_LEVELS_MAX {
+            return Err(Error::NoSpace);
+        }
+        let mut root = self.new_node(old.level + 1)?;
+        root.insert_child(0, Key::MIN, &old);
+        self.state.root = self.add_node(root)?;
+        Ok(())
+    }
+
+    /// Splits the dirty inner node at `at` of the dirty node `parent`, which has room.
+    fn split_inner(&mut self, parent: u64, at: usize, block: u64) -> Result<()> {
+        let (level, half) = {
+            let node = self.dirty_mut(block)?;
+            (node.level(), node.count() / 2)
+        };
+        let mut right = self.new_node(level)?;
+        let node = self.dirty_mut(block)?;
+        let separator = node.key(half);
+        node.move_tail(half, &mut right);
+        let pointer = self.add_node(right)?;
+        self.dirty_mut(parent)?.insert_child(at + 1, separator, &pointer);
+        Ok(())
+    }
+
+    /// Descends to the leaf for `key`, making every node on the way dirty. With `room`, inner
+    /// nodes on the way are left with room for one more child, and there is a parent above the
+    /// leaf if the leaf cannot take `room` bytes. Returns the depth of the leaf in `path`, whose
+    /// entries are (block, child taken).
+    fn descend(&mut self, key: Key, room: Option<usize>, path: &mut Path) -> Result<usize> {
+        let mut pointer = self.make_dirty(&self.state.root.clone())?;
+        self.state.root = pointer;
+        if let Some(bytes) = room {
+            let root = self.dirty_mut(pointer.block)?;
+            let full = if root.level() > 0 {
+                root.count() >= root.children_max()
+            } else {
+                root.free_bytes() < bytes
+            };
+            if full {
+                self.grow()?;
+                let inner = pointer.level > 0;
+                let child = pointer.block;
+                pointer = self.state.root;
+                if inner {
+                    self.split_inner(pointer.block, 0, child)?;
+                }
+            }
+        }
+        let mut depth = 0;
+        loop {
+            let block = pointer.block;
+            if pointer.level == 0 {
+                if let Some(step) = path.get_mut(depth) {
+                    *step = (block, 0);
+                }
+                return Ok(depth);
+            }
+            let node = self.dirty_mut(block)?;
+            let mut at = node.child_for(key);
+            let child = node.child(at);
+            if child.level.checked_add(1) != Some(pointer.level) {
+                return Err(corrupt(child.block, "child of a wrong level"));
+            }
+            let mut child = self.make_dirty(&child)?;
+            let node = self.dirty_mut(block)?;
+            node.set_child(at, &child);
+            if room.is_some() && child.level > 0 {
+                let below = self.dirty_mut(child.block)?;
+                if below.count() >= below.children_max() {
+                    self.split_inner(block, at, child.block)?;
+                    let node = self.dirty_mut(block)?;
+                    at = node.child_for(key);
+                    child = node.child(at);
+                }
+            }
+            match path.get_mut(depth) {
+                Some(step) => *step = (block, at),
+                None => return Err(corrupt(block, "tree too deep")),
+            }
+            depth += 1;
+            pointer = child;
+        }
+    }
+
+    /// Adds an item of `length` bytes, zeroed, and returns it to be filled. `Exists` if the key is
+    /// taken, `TooBig` over [`Tree::item_bytes_max`].
+    pub fn insert(&mut self, key: Key, length: usize) -> Result<&mut [u8]> {
+        if length == 0 || length > self.item_bytes_max() {
+            return Err(Error::TooBig("tree item"));
+        }
+        let bytes = length + crate::layout::ITEM_HEADER_BYTES;
+        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
+        let depth = self.descend(key, Some(bytes), &mut path)?;
+        let leaf = path.get(depth).map_or(0, |step| step.0);
+        let node = self.dirty_mut(leaf)?;
+        let at = match node.search(key) {
+            Ok(_) => return Err(Error::Exists),
+            Err(at) => at,
+        };
+        if node.free_bytes() >= bytes {
+            node.insert_item(at, key, length);
+            return Ok(self.dirty_mut(leaf)?.item_mut(at));
+        }
+        // Not enough room: split, so that the halves with the new item come out alike in size, or
+        // with the new item alone on the right when it comes last (a run of rising keys then fills
+        // its leaves).
+        let Some(&(parent, slot)) = depth.checked_sub(1).and_then(|above| path.get(above)) else {
+            return Err(corrupt(leaf, "full leaf without a parent"));
+        };
+        let split = split_point(node, at, bytes);
+        let mut right = self.new_node(0)?;
+        let node = self.dirty_mut(leaf)?;
+        let leads = split.new_goes_right && split.first_right == at;
+        let separator = if leads { key } else { node.key(split.first_right) };
+        node.move_tail(split.first_right, &mut right);
+        let pointer = self.add_node(right)?;
+        self.dirty_mut(parent)?.insert_child(slot + 1, separator, &pointer);
+        let (block, at) =
+            if split.new_goes_right { (pointer.block, at - split.first_right) } else { (leaf, at) };
+        let node = self.dirty_mut(block)?;
+        if node.free_bytes() < bytes {
+            return Err(corrupt(block, "split made no room"));
+        }
+        node.insert_item(at, key, length);
+        Ok(node.item_mut(at))
+    }
+
+    /// The item under `key`, to change in place. `NotFound` when there is none.
+    pub fn get_mut(&mut self, key: Key) -> Result<&mut [u8]> {
+        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
+        let depth = self.descend(key, None, &mut path)?;
+        let node = self.dirty_mut(path.get(depth).map_or(0, |step| step.0))?;
+        match node.search(key) {
+            Ok(at) => Ok(node.item_mut(at)),
+            Err(_) => Err(Error::NotFound),
+        }
+    }
+
+    /// Inserts the item, or replaces it, with the bytes of `parts` one after another.
+    pub fn put(&mut self, key: Key, parts: &[&[u8]]) -> Result<()> {
+        let length = parts.iter().map(|part| part.len()).sum();
+        let present = self.get(key)?.map(|item| item.len());
+        let target = match present {
+            Some(old) if old == length => self.get_mut(key)?,
+            Some(_) => {
+                self.remove(key)?;
+                self.insert(key, length)?
+            }
+            None => self.insert(key, length)?,
+        };
+        let mut rest = target;
+        for part in parts {
+            let Some((head, tail)) = rest.split_at_mut_checked(part.len()) else { break };
+            crate::bytes::copy(head, part);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Removes the item under `key`. `NotFound` when there is none.
+    pub fn remove(&mut self, key: Key) -> Result<()> {
+        // Looked up first, so that a miss copies no nodes.
+        if self.get(key)?.is_none() {
+            return Err(Error::NotFound);
+        }
+        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
+        let depth = self.descend(key, None, &mut path)?;
+        let leaf = path.get(depth).map_or(0, |step| step.0);
+        let node = self.dirty_mut(leaf)?;
+        match node.search(key) {
+            Ok(at) => node.remove_item(at),
+            Err(_) => return Err(Error::NotFound),
+        }
+        // Merge what has become small with a neighbour, from the leaf upwards.
+        let mut depth = depth;
+        while let Some(above) = depth.checked_sub(1) {
+            let Some(&(parent, slot)) = path.get(above) else { break };
+            if !self.merge(parent, slot)? {
+                break;
+            }
+            depth = above;
+        }
+        // A root with a single child makes way for it.
+        loop {
+            let root = self.state.root;
+            if root.level == 0 {
+                return Ok(());
+            }
+            let node = self.dirty_mut(root.block)?;
+            if node.count() != 1 {
+                return Ok(());
+            }
+            let child = node.child(0);
+            self.drop_node(root.block)?;
+            self.state.root = child;
+        }
+    }
+
+    /// Merges child `slot` of `parent` with a neighbour if it is less than a third full and they
+    /// fit into one node with room to spare. Returns whether it did.
+    fn merge(&mut self, parent: u64, slot: usize) -> Result<bool> {
+        let room = self.block_bytes() - crate::layout::NODE_HEADER_BYTES;
+        let node = self.dirty_mut(parent)?;
+        let (count, child) = (node.count(), node.child(slot));
+        let left = slot.checked_sub(1).map(|at| node.child(at));
+        let right = (slot + 1 < count).then(|| node.child(slot + 1));
+        let used = self.node(&child)?.used_bytes();
+        if used > room / 3 {
+            return Ok(false);
+        }
+        for (first, neighbour) in [(slot.wrapping_sub(1), left), (slot, right)] {
+            let Some(neighbour) = neighbour else { continue };
+            if used > 0 && self.node(&neighbour)?.used_bytes() + used > room / 5 * 4 {
+                continue;
+            }
+            let (low, high) = if first == slot { (child, neighbour) } else { (neighbour, child) };
+            let low = self.make_dirty(&low)?;
+            let high = self.make_dirty(&high)?;
+            // The right node is emptied into the left one. It is taken out of the table for that,
+            // so that both can be borrowed.
+            let mut source = self.dirty_mut(high.block)?.duplicate()?;
+            source.move_tail(0, self.dirty_mut(low.block)?);
+            let node = self.dirty_mut(parent)?;
+            node.set_child(first, &low);
+            node.remove_child(first + 1);
+            self.drop_node(high.block)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    // Closing a transaction.
+
+    /// Writes the changed groups' items, which may change further groups, until none is left.
+    fn write_groups(&mut self) -> Result<()> {
+        while self.space.changed_groups() > 0 {
+            let changed = self.space.changed_list()?;
+            for number in changed {
+                self.begin();
+                let result = self.write_group(number);
+                match result {
+                    Ok(()) => {
+                        // Before `finish`, which may change this very group again.
+                        self.space.written(number);
+                        if let Err(error) = self.finish() {
+                            self.space.unwritten(number);
+                            return Err(error);
+                        }
+                    }
+                    Err(error) => {
+                        self.abort();
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_group(&mut self, number: u64) -> Result<()> {
+        let key = Key::new(0, Kind::Group, number);
+        let present = self.get(key)?.map(|item| item.len());
+        let Some((used, _)) = self.space.group(number) else { return Ok(()) };
+        if used == 0 {
+            return if present.is_some() { self.remove(key) } else { Ok(()) };
+        }
+        let full = used == self.space.group_blocks(number);
+        let length = size_of::<GroupLayout>() + if full { 0 } else { GROUP_BITMAP_BYTES };
+        match present {
+            Some(old) if old == length => {
+                self.get_mut(key)?;
+            }
+            Some(_) => {
+                self.remove(key)?;
+                self.insert(key, length)?;
+            }
+            None => {
+                self.insert(key, length)?;
+            }
+        }
+        // The blocks that this very change took or gave are in the bitmap only after `finish`,
+        // which then marks the group as changed again.
+        let mut bitmap = None;
+        let Some((used, bytes)) = self.space.group(number) else { return Ok(()) };
+        if !full {
+            let mut copied = zeroed_bytes(GROUP_BITMAP_BYTES)?;
+            crate::bytes::copy(&mut copied, bytes);
+            bitmap = Some(copied);
+        }
+        let head = GroupLayout { used: (used as u32).into(), reserved: 0.into() };
+        let item = self.get_mut(key)?;
+        crate::bytes::copy(item, head.as_bytes());
+        if let (Some(bitmap), Some(tail)) = (bitmap, item.get_mut(size_of::<GroupLayout>()..)) {
+            crate::bytes::copy(tail, &bitmap);
+        }
+        Ok(())
+    }
+
+    /// Closes the open transaction and opens the next. `None` when nothing was changed.
+    #[inline(never)] // its frame must not add to the commit's
+    pub fn freeze(&mut self) -> Result<Option<Frozen>> {
+        if self.dirty.is_empty() && self.space.changed_groups() == 0 && !self.state_changed {
+            return Ok(None);
+        }
+        self.write_groups()?;
+        let mut nodes = Vec::new();
+        nodes.try_reserve(self.dirty.len()).map_err(|_| Error::OutOfMemory)?;
+        self.space.prepare_freeze()?;
+        self.cache.write().try_reserve(self.dirty.len())?;
+
+        // Checksums from the leaves up: a node's sum is over its children's.
+        let mut order: Vec<(u8, u64)> = Vec::new();
+        order.try_reserve(self.dirty.len()).map_err(|_| Error::OutOfMemory)?;
+        for (block, dirty) in self.dirty.iter() {
+            order.try_push((dirty.node.level(), block))?;
+        }
+        vexfs_memory::sort_by(&mut order, |a, b| a < b);
+        let mut sums: Table<u32> = Table::new();
+        sums.try_reserve(order.len())?;
+        let generation = self.state.generation;
+        for &(level, block) in &order {
+            let host = self.host.clone();
+            let node = self.dirty_mut(block)?;
+            if level > 0 {
+                for at in 0..node.count() {
+                    let mut child = node.child(at);
+                    if child.generation == generation {
+                        child.checksum = sums
+                            .get(child.block)
+                            .copied()
+                            .ok_or(corrupt(child.block, "dirty child is missing"))?;
+                        node.set_child(at, &child);
+                    }
+                }
+            }
+            node.wipe_free();
+            sums.try_insert(block, host.checksum.crc32c(0, node.bytes()))?;
+        }
+        if let Some(sum) = sums.get(self.state.root.block)
+            && self.state.root.generation == generation
+        {
+            self.state.root.checksum = *sum;
+        }
+        let superblock = try_box(*self.state)?;
+
+        // From here on nothing fails.
+        for &(_, block) in &order {
+            if let Some(dirty) = self.dirty.remove(block) {
+                nodes.try_push((block, dirty.node))?;
+            }
+        }
+        {
+            let mut cache = self.cache.write();
+            for (block, node) in &nodes {
+                cache.insert(*block, node.clone())?;
+            }
+        }
+        self.space.freeze(generation);
+        self.state.generation += 1;
+        self.state_changed = false;
+        // The next transaction's nodes rise with their blocks, which makes writes sequential.
+        vexfs_memory::sort_by(&mut nodes, |a, b| a.0 < b.0);
+        Ok(Some(Frozen { superblock, nodes }))
+    }
+}
+
+/// How a full leaf is split for a new item.
+struct Split {
+    /// The first of the present items that goes right.
+    first_right: usize,
+    new_goes_right: bool,
+}
+
+/// The split that leaves both halves, the new item of `bytes` (with its head) before item `at`
+/// among them, most alike; or the new item alone on the right when it comes last. Both halves fit:
+/// no item takes more than half of a leaf (see [`item_bytes_max`]).
+fn split_point(node: &Node, at: usize, bytes: usize) -> Split {
+    let count = node.count();
+    let mut best = Split { first_right: count, new_goes_right: true };
+    if at == count {
+        return best;
+    }
+    let total = node.used_bytes() + bytes;
+    let capacity = node.used_bytes() + node.free_bytes();
+    let (mut left, mut best_off) = (0, usize::MAX);
+    for taken in 1..=count {
+        // The left half is the first `taken` items, counting the new one.
+        let new_goes_right = taken <= at;
+        left += match taken.cmp(&(at + 1)) {
+            core::cmp::Ordering::Less => item_bytes(node, taken - 1),
+            core::cmp::Ordering::Equal => bytes,
+            core::cmp::Ordering::Greater => item_bytes(node, taken - 2),
+        };
+        let off = (2 * left).abs_diff(total);
+        if left <= capacity && total - left <= capacity && off < best_off {
+            let first_right = if new_goes_right { taken } else { taken - 1 };
+            (best, best_off) = (Split { first_right, new_goes_right }, off);
+        }
+    }
+    best
+}
+
+fn item_bytes(node: &Node, at: usize) -> usize {
+    node.item(at).len() + crate::layout::ITEM_HEADER_BYTES
+}

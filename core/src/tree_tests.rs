@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! The tree against a model, over random operations, failures, commits and reopenings.
+
+use crate::key::{Key, Kind};
+use crate::testing::Memory;
+use crate::{Error, FileSystem, FormatOptions, OpenOptions};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+pub(crate) struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 16) % limit
+    }
+}
+
+pub(crate) fn format(memory: &Memory, block_log2: u32) -> FileSystem {
+    FileSystem::format(memory.host(), &FormatOptions { block_log2, ..Default::default() }).unwrap();
+    FileSystem::open(memory.host(), &OpenOptions::default()).unwrap()
+}
+
+fn compare(fs: &FileSystem, model: &BTreeMap<Key, Vec<u8>>) {
+    let tree = fs.reader();
+    let mut expected = model.iter();
+    tree.scan(Key::new(1000, Kind::Inode, 0), Key::MAX, |key, item| {
+        let (k, v) = expected.next().expect("more items than the model has");
+        assert_eq!((key, item), (*k, &v[..]));
+        Ok(true)
+    })
+    .unwrap();
+    assert!(expected.next().is_none(), "items are missing");
+}
+
+#[test]
+fn the_tree_agrees_with_a_model_over_commits_failures_and_reopenings() {
+    for (seed, block_log2) in [(1, 12), (2, 12), (3, 13), (4, 16)] {
+        let memory = Memory::new(48 << 20);
+        let mut fs = format(&memory, block_log2);
+        let free = fs.status().blocks_free;
+        let mut rng = Rng(0x9e37_79b9 + seed);
+        let mut model = BTreeMap::new();
+        let largest = fs.reader().item_bytes_max() as u64;
+        for step in 0..30_000u64 {
+            let dense = step / 5000 % 2 == 0;
+            let key = Key::new(
+                1000 + rng.below(20),
+                if rng.below(2) == 0 { Kind::Extent } else { Kind::Entry },
+                if dense { rng.below(300) } else { rng.next() >> 8 },
+            );
+            let length = if rng.below(10) == 0 { rng.below(largest) } else { rng.below(90) } + 1;
+            let value: Vec<u8> = (0..length).map(|i| (i ^ step) as u8).collect();
+            let fail = rng.below(20) == 0;
+            match rng.below(10) {
+                0..5 => {
+                    let result = fs.operation(4, false, |tree| {
+                        tree.put(key, &[&value])?;
+                        if fail { Err(Error::Busy) } else { Ok(()) }
+                    });
+                    if fail {
+                        assert_eq!(result, Err(Error::Busy));
+                    } else {
+                        result.unwrap();
+                        model.insert(key, value);
+                    }
+                }
+                5..9 => {
+                    // Remove what is there at or after the key, several at once.
+                    let keys: Vec<Key> = model.range(key..).take(3).map(|(k, _)| *k).collect();
+                    let result = fs.operation(12, true, |tree| {
+                        for key in &keys {
+                            tree.remove(*key)?;
+                        }
+                        assert_eq!(tree.remove(Key::new(7, Kind::Row, 1)), Err(Error::NotFound));
+                        if fail { Err(Error::Busy) } else { Ok(()) }
+                    });
+                    if !fail {
+                        result.unwrap();
+                        keys.iter().for_each(|key| {
+                            model.remove(key);
+                        });
+                    }
+                }
+                _ => {
+                    let tree = fs.reader();
+                    let next = tree.next(key).unwrap().map(|item| item.key());
+                    assert_eq!(next, model.range(key..).next().map(|(k, _)| *k));
+                    let before = tree.previous(key).unwrap().map(|item| item.key());
+                    let expected = model.range(..=key).next_back().map(|(k, _)| *k);
+                    if expected.is_some() {
+                        assert_eq!(before, expected);
+                    }
+                    let got = tree.get(key).unwrap().map(|item| item.to_vec());
+                    assert_eq!(got.as_ref(), model.get(&key));
+                }
+            }
+            if rng.below(700) == 0 {
+                fs.commit().unwrap();
+            }
+            if rng.below(4000) == 0 {
+                fs.commit().unwrap();
+                compare(&fs, &model);
+                drop(fs);
+                fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+                compare(&fs, &model);
+            }
+        }
+        compare(&fs, &model);
+        for key in model.keys() {
+            fs.operation(3, true, |tree| tree.remove(*key)).unwrap();
+        }
+        model.clear();
+        fs.commit().unwrap();
+        compare(&fs, &model);
+        assert_eq!(fs.status().blocks_free, free, "space does not come back, seed {seed}");
+    }
+}
+
+#[test]
+fn a_small_commit_writes_little_and_a_second_writer_stops_the_first() {
+    let memory = Memory::new(16 << 20);
+    let first = format(&memory, 12);
+    let put = |fs: &FileSystem, n| {
+        fs.operation(2, false, |tree| tree.put(Key::new(n, Kind::Inline, 0), &[b"x"]))
+    };
+    put(&first, 2000).unwrap();
+    first.commit().unwrap();
+    let before = memory.written.load(std::sync::atomic::Ordering::SeqCst);
+    put(&first, 2001).unwrap();
+    first.commit().unwrap();
+    let written = memory.written.load(std::sync::atomic::Ordering::SeqCst) - before;
+    assert!(written <= 32 << 10, "a small commit wrote {written} bytes");
+
+    let second = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    put(&second, 2002).unwrap();
+    put(&first, 2003).unwrap();
+    assert_eq!(first.commit(), Err(Error::OtherWriter));
+    assert_eq!(put(&first, 2004), Err(Error::Poisoned));
+    second.commit().unwrap();
+    let third = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    assert!(third.reader().get(Key::new(2002, Kind::Inline, 0)).unwrap().is_some());
+    assert!(third.reader().get(Key::new(2003, Kind::Inline, 0)).unwrap().is_none());
+}
+
+#[test]
+fn a_full_file_system_refuses_and_still_deletes() {
+    let memory = Memory::new(2 << 20);
+    let fs = format(&memory, 12);
+    let free = fs.status().blocks_free;
+    let value = std::vec![7; 1500];
+    let mut stored = 0;
+    let error = loop {
+        let key = Key::new(5000 + stored, Kind::Inline, 0);
+        match fs.operation(2, false, |tree| tree.put(key, &[&value])) {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, Error::NoSpace);
+    assert!(stored > 400, "only {stored} items of 1500 bytes fit 2 MiB");
+    for n in 0..stored {
+        fs.operation(2, true, |tree| tree.remove(Key::new(5000 + n, Kind::Inline, 0))).unwrap();
+    }
+    fs.commit().unwrap();
+    assert_eq!(fs.status().blocks_free, free);
+}
