@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Listing directories, one or a whole tree.
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::path::LastLink;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use vexfs_core::{Inode, MODE_DIRECTORY};
+
+/// Entries read at a time.
+const BATCH: usize = 512;
+
+/// An entry of a directory; `.` and `..` are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name: any bytes but `/` and NUL.
+    pub name: OsString,
+    /// The inode it names.
+    pub inode: u64,
+    /// The file type bits of that inode's mode.
+    pub file_type: u32,
+}
+
+/// Lists a directory. It reads some entries at a time; those that come or go meanwhile may be seen
+/// or not, all others are seen once.
+pub struct ReadDir<'a> {
+    image: &'a Image,
+    path: PathBuf,
+    directory: u64,
+    batch: VecDeque<Entry>,
+    /// Where to go on; `None` at the end.
+    position: Option<u64>,
+}
+
+impl ReadDir<'_> {
+    fn fill(&mut self, position: u64) -> Result<()> {
+        let mut position = position;
+        let batch = &mut self.batch;
+        let result = self.image.core.read_directory(self.directory, position, &mut |entry| {
+            if batch.len() == BATCH {
+                return false;
+            }
+            position = entry.next;
+            if entry.name != b"." && entry.name != b".." {
+                batch.push_back(Entry {
+                    name: OsStr::from_bytes(entry.name).to_owned(),
+                    inode: entry.inode,
+                    file_type: u32::from(entry.file_type) << 12,
+                });
+            }
+            true
+        });
+        self.position = if self.batch.len() == BATCH { Some(position) } else { None };
+        self.image.about(&self.path, result)
+    }
+}
+
+impl Iterator for ReadDir<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.batch.is_empty() {
+            let position = self.position.take()?;
+            if let Err(error) = self.fill(position) {
+                return Some(Err(error));
+            }
+        }
+        self.batch.pop_front().map(Ok)
+    }
+}
+
+/// A place that [`Image::walk`] came to.
+#[derive(Clone, Debug)]
+pub struct WalkEntry {
+    /// The place, below the path that the walk was asked for.
+    pub path: PathBuf,
+    /// Its inode number.
+    pub number: u64,
+    /// Its attributes.
+    pub inode: Inode,
+    /// How far below the start: 0 for the start itself.
+    pub depth: usize,
+}
+
+/// Walks a tree: each directory before what is in it, names in the order of their bytes. Symbolic
+/// links are not followed. What vanishes while the walk is on its way is left out.
+pub struct Walk<'a> {
+    image: &'a Image,
+    /// What is still to be visited, last first.
+    stack: Vec<(PathBuf, u64, usize)>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, path: PathBuf, number: u64, depth: usize) -> Result<Option<WalkEntry>> {
+        let inode = match self.image.core.inode(number) {
+            Ok(inode) => inode,
+            Err(vexfs_core::Error::Stale) if depth > 0 => return Ok(None),
+            Err(error) => return self.image.about(&path, Err(error)),
+        };
+        if inode.file_type() == MODE_DIRECTORY {
+            let mut entries = Vec::new();
+            for entry in self.image.list(number, &path) {
+                entries.push(entry?);
+            }
+            entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+            self.stack.extend(
+                entries.into_iter().map(|entry| (path.join(&entry.name), entry.inode, depth + 1)),
+            );
+        }
+        Ok(Some(WalkEntry { path, number, inode, depth }))
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<WalkEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (path, number, depth) = self.stack.pop()?;
+            if let Some(entry) = self.visit(path, number, depth).transpose() {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+impl Image {
+    /// Lists the directory at `path`, in the order it is stored in.
+    pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<ReadDir<'_>> {
+        let path = path.as_ref();
+        let number = self.resolve(path)?;
+        if !self.about(path, self.core.inode(number))?.is_directory() {
+            return self.about(path, Err(vexfs_core::Error::NotDirectory));
+        }
+        Ok(self.list(number, path))
+    }
+
+    pub(crate) fn list(&self, directory: u64, path: &Path) -> ReadDir<'_> {
+        ReadDir {
+            image: self,
+            path: path.to_owned(),
+            directory,
+            batch: VecDeque::new(),
+            position: Some(0),
+        }
+    }
+
+    /// Walks the tree at `path`, which may also be a single file; a symbolic link there is
+    /// followed.
+    pub fn walk(&self, path: impl AsRef<Path>) -> Result<Walk<'_>> {
+        let path = path.as_ref();
+        let number = self.resolve_with(path, LastLink::Follow)?;
+        Ok(Walk { image: self, stack: vec![(path.to_owned(), number, 0)] })
+    }
+}

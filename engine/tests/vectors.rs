@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Vectors live and go with their files, for one thread and for many.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use vexfs_engine::core::{CollectionOptions, Quantization, SearchRequest, VectorPut};
+use vexfs_engine::simd::{ElementType, Metric, Shape};
+use vexfs_engine::{
+    CopyOptions, CoreError, CreateOptions, Image, OpenOptions, RenameMode, Threads,
+};
+
+const DIMENSION: usize = 8;
+
+struct Scratch {
+    directory: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("image.vexfs")
+    }
+
+    fn image(&self) -> Image {
+        Image::create(self.path(), Some(64 << 20), &CreateOptions::default()).unwrap()
+    }
+}
+
+fn collection(image: &Image, name: &str) -> u32 {
+    let shape =
+        Shape { element: ElementType::F32, metric: Metric::L2, dimension: DIMENSION as u32 };
+    let options = CollectionOptions {
+        name,
+        shape,
+        model: "test",
+        quantization: Quantization::None,
+        degree: 0,
+        build_effort: 0,
+    };
+    image.create_collection(&options).unwrap()
+}
+
+fn row(value: f32) -> Vec<u8> {
+    [value; DIMENSION].iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn put(bytes: &[u8]) -> VectorPut<'_> {
+    VectorPut {
+        chunk: 0,
+        offset: 0,
+        length: 0,
+        content_version: None,
+        tag: 0,
+        digest: [0; 16],
+        bytes,
+    }
+}
+
+fn add(image: &Image, collection: u32, path: &str, value: f32) {
+    image.write_file(path, path.as_bytes()).unwrap();
+    let inode = image.resolve(path).unwrap();
+    image.put_vectors(collection, inode, &[put(&row(value))]).unwrap();
+}
+
+/// The paths of the `k` nearest to `value`.
+fn near(image: &Image, collection: u32, value: f32, k: u32) -> Vec<PathBuf> {
+    let query = row(value);
+    let (hits, _) = image.search(&SearchRequest::nearest(collection, &query, k)).unwrap();
+    hits.iter().map(|hit| image.paths(hit.found.inode).unwrap().remove(0)).collect()
+}
+
+#[test]
+fn vectors_follow_their_file_through_renames_links_writes_and_removal() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    let numbers = collection(&image, "numbers");
+    for (path, value) in [("/one", 1.0), ("/two", 2.0), ("/three", 3.0)] {
+        add(&image, numbers, path, value);
+    }
+    assert_eq!(near(&image, numbers, 1.1, 2), [Path::new("/one"), Path::new("/two")]);
+    image.rename("/one", "/uno", RenameMode::Replace).unwrap();
+    image.hard_link("/two", "/deux").unwrap();
+    image.remove_file("/two").unwrap();
+    assert_eq!(near(&image, numbers, 1.1, 2), [Path::new("/uno"), Path::new("/deux")]);
+    let inode = image.resolve("/uno").unwrap();
+    assert!(image.vectors(inode).unwrap()[0].fresh);
+    image.write_file("/uno", b"other words").unwrap();
+    assert!(!image.vectors(inode).unwrap()[0].fresh);
+    assert_eq!(image.vector(numbers, inode, 0).unwrap().bytes, row(1.0));
+    image.copy_from(&image, "/deux", "/copy", &CopyOptions::default(), &mut |_, _| ()).unwrap();
+    assert_eq!(image.vectors(image.resolve("/copy").unwrap()).unwrap().len(), 1);
+    image.remove_file("/uno").unwrap();
+    image.close().unwrap();
+
+    let image = Image::open(scratch.path(), &OpenOptions::read_only()).unwrap();
+    let all = near(&image, numbers, 0.0, 9);
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[2], Path::new("/three"));
+}
+
+#[test]
+fn errors_name_the_collection_or_say_what_is_wrong_with_the_vector() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    let numbers = collection(&image, "numbers");
+    image.write_file("/f", b"f").unwrap();
+    let inode = image.resolve("/f").unwrap();
+    let said = image.collection("none").unwrap_err().to_string();
+    assert!(said.ends_with("collection none: not found"), "{said}");
+    let nan = row(f32::NAN);
+    for (bytes, what) in [(&nan[..], "not a finite number"), (&nan[1..], "another dimension")] {
+        let error = image.put_vectors(numbers, inode, &[put(bytes)]).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    for k in [0, u32::MAX] {
+        let query = row(0.0);
+        let error = image.search(&SearchRequest::nearest(numbers, &query, k)).unwrap_err();
+        assert!(
+            matches!(error.core(), Some(CoreError::Invalid(_) | CoreError::TooBig(_))),
+            "{error}"
+        );
+    }
+    assert!(image.vectors(inode).unwrap().is_empty(), "a refused vector was stored");
+    image.drop_collection("numbers").unwrap();
+    assert!(image.collections().unwrap().is_empty());
+    assert!(image.search(&SearchRequest::nearest(numbers, &row(0.0), 1)).is_err());
+}
+
+#[test]
+fn a_graph_is_built_stored_and_used_after_reopening() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    let numbers = collection(&image, "numbers");
+    for number in 0..3000 {
+        add(&image, numbers, &format!("/{number}"), number as f32);
+    }
+    image.index_collection("numbers", Threads::new(2)).unwrap();
+    assert_eq!(image.collection("numbers").unwrap().unindexed, 0);
+    image.close().unwrap();
+    let image = Image::open(scratch.path(), &OpenOptions::read_only()).unwrap();
+    for number in [0, 1234, 2999] {
+        let expected = PathBuf::from(format!("/{number}"));
+        assert_eq!(near(&image, numbers, number as f32, 1), [expected]);
+    }
+    assert_eq!(image.collection("numbers").unwrap().indexed, 3000);
+}
+
+#[test]
+fn a_search_sees_every_put_that_has_returned_and_no_file_that_is_gone() {
+    let scratch = Scratch::new();
+    scratch.image().close().unwrap();
+    let options =
+        OpenOptions { commit_interval: Some(Duration::from_millis(2)), ..OpenOptions::default() };
+    let image = Image::open(scratch.path(), &options).unwrap();
+    let numbers = collection(&image, "numbers");
+    for number in 0..1500 {
+        add(&image, numbers, &format!("/fixed-{number}"), number as f32);
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (image, done) = (&image, &done);
+        let readers: Vec<_> = (0..2_u64)
+            .map(|reader| {
+                scope.spawn(move || {
+                    let mut searches = 0;
+                    while !done.load(Ordering::Acquire) || searches < 20 {
+                        let number = (searches * 97 + reader) % 1500;
+                        let found = near(image, numbers, number as f32, 1);
+                        assert_eq!(found, [PathBuf::from(format!("/fixed-{number}"))]);
+                        searches += 1;
+                    }
+                })
+            })
+            .collect();
+        let writers: Vec<_> = (0..2_u32)
+            .map(|writer| {
+                scope.spawn(move || {
+                    for round in 0..100_u32 {
+                        let value = 10_000.0 + f64::from(writer * 1000 + round);
+                        let path = format!("/moving-{writer}-{round}");
+                        add(image, numbers, &path, value as f32);
+                        assert_eq!(near(image, numbers, value as f32, 1), [PathBuf::from(&path)]);
+                        let inode = image.resolve(&path).unwrap();
+                        image.remove_file(&path).unwrap();
+                        let query = row(value as f32);
+                        let request = SearchRequest::nearest(numbers, &query, 1);
+                        let (hits, _) = image.search(&request).unwrap();
+                        assert_ne!(hits[0].found.inode, inode, "{path} was found after its end");
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|thread| thread.join().unwrap());
+        done.store(true, Ordering::Release);
+        readers.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    image.close().unwrap();
+}
