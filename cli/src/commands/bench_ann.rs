@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs bench ann`: recall and time of searches, against exact answers.
+
+use crate::arrays::{ArrayReader, row_integers};
+use crate::collection::find;
+use crate::failure::{Failure, Outcome, core_failure};
+use crate::output::{self, Align, Table};
+use crate::place::open;
+use clap::Args;
+use serde_json::json;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use vexfs_engine::core::{FileSystem, SearchRequest, Serial};
+
+/// Passes over the queries; of each query the best time counts for the mean and percentiles.
+const PASSES: usize = 4;
+
+/// Arguments of `vexfs bench ann`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    vexfs import --create data.vexfs:/base.npy digits base.npy\n  \
+    vexfs bench ann data.vexfs digits --query query.npy --truth truth.npy --ef 10,20,40,80\n\n\
+    The collection must have been made by one 'vexfs import', so that chunk numbers are the row\n\
+    numbers of the truth file: row Q of it lists the rows nearest to query Q, nearest first. A\n\
+    query is one call of the library, its results handed out. Times are the best of four passes;\n\
+    searches a second are those of all threads together, in one pass.")]
+pub struct Arguments {
+    /// Image file or block device
+    image: PathBuf,
+    /// Name of the collection
+    collection: String,
+    /// The queries
+    #[arg(long, value_name = "Q.npy")]
+    query: PathBuf,
+    /// The rows that are nearest to each query
+    #[arg(long, value_name = "T.npy")]
+    truth: PathBuf,
+    /// How many to find
+    #[arg(short, value_name = "N", default_value_t = 10)]
+    k: u32,
+    /// Efforts to measure
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "10,16,24,32,48,64,96,128,200,400"
+    )]
+    ef: Vec<u32>,
+    /// Threads that search at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        let image = open(&self.image)?;
+        let core = image.core();
+        let info = find(core, &self.collection)?;
+        let queries = super::search::all_query_rows(&self.query, &info.shape)?;
+        let row_bytes = info.shape.row_bytes();
+        let count = queries.len() / row_bytes;
+        let truth = self.truth(count)?;
+        let mut table = Table::new(&[
+            ("EF", Align::Right),
+            ("RECALL", Align::Right),
+            ("MEAN us", Align::Right),
+            ("P50 us", Align::Right),
+            ("P99 us", Align::Right),
+            ("SEARCHES/s", Align::Right),
+        ]);
+        let fail = |error| core_failure(format!("collection {}", self.collection), error);
+        for &ef in &self.ef {
+            let mut found = 0;
+            let mut best = vec![u64::MAX; count];
+            for pass in 0..PASSES {
+                for (at, query) in queries.chunks_exact(row_bytes).enumerate() {
+                    let mut hits = 0;
+                    let start = Instant::now();
+                    let request = SearchRequest {
+                        effort: ef,
+                        ..SearchRequest::nearest(info.number, query, self.k)
+                    };
+                    core.search(&request, &Serial, &mut |_, hit, _| {
+                        hits += u64::from(truth[at].contains(&i64::from(hit.chunk)));
+                        true
+                    })
+                    .map_err(fail)?;
+                    best[at] = best[at].min(start.elapsed().as_nanos() as u64);
+                    if pass == 0 {
+                        found += hits;
+                    }
+                }
+            }
+            let recall = found as f64 / (count as f64 * f64::from(self.k)).max(1.0);
+            let rate = self.rate(core, info.number, &queries, row_bytes, ef)?;
+            best.sort_unstable();
+            let at = |share: f64| best[((count - 1) as f64 * share) as usize] as f64 / 1e3;
+            let mean = best.iter().sum::<u64>() as f64 / count as f64 / 1e3;
+            if self.json {
+                output::json(&json!({
+                    "ef": ef, "recall": recall, "mean_us": mean, "p50_us": at(0.5),
+                    "p99_us": at(0.99), "qps": rate, "threads": self.threads,
+                }))?;
+                continue;
+            }
+            table.row(vec![
+                ef.to_string(),
+                format!("{recall:.4}"),
+                format!("{mean:.1}"),
+                format!("{:.1}", at(0.5)),
+                format!("{:.1}", at(0.99)),
+                format!("{rate:.0}"),
+            ]);
+        }
+        if self.json { Ok(()) } else { table.print() }
+    }
+
+    /// The `k` nearest rows of each query.
+    fn truth(&self, queries: usize) -> Outcome<Vec<HashSet<i64>>> {
+        let mut reader = ArrayReader::open(&self.truth)?;
+        let layout = reader.layout();
+        if layout.rows != queries as u64 || layout.columns < self.k as usize || queries == 0 {
+            return Err(Failure::Failed(format!(
+                "{}: {} rows of {} numbers do not answer {queries} queries for {} each",
+                reader.file(),
+                layout.rows,
+                layout.columns,
+                self.k
+            )));
+        }
+        let mut bytes = Vec::new();
+        while reader.read_rows(4096, &mut bytes)? > 0 {}
+        bytes
+            .chunks_exact(layout.row_bytes())
+            .map(|row| {
+                let numbers = row_integers(layout.component, row)
+                    .map_err(|error| Failure::Failed(format!("{}: {error}", reader.file())))?;
+                Ok(numbers.into_iter().take(self.k as usize).collect())
+            })
+            .collect()
+    }
+
+    /// Searches a second, of all threads together.
+    fn rate(
+        &self,
+        core: &FileSystem,
+        collection: u32,
+        queries: &[u8],
+        row_bytes: usize,
+        ef: u32,
+    ) -> Outcome<f64> {
+        let next = AtomicUsize::new(0);
+        let rows: Vec<&[u8]> = queries.chunks_exact(row_bytes).collect();
+        let start = Instant::now();
+        let results: Vec<Result<(), vexfs_engine::CoreError>> = std::thread::scope(|scope| {
+            let work = || {
+                while let Some(query) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let nearest = SearchRequest::nearest(collection, query, self.k);
+                    core.search(
+                        &SearchRequest { effort: ef, ..nearest },
+                        &Serial,
+                        &mut |_, _, _| true,
+                    )?;
+                }
+                Ok(())
+            };
+            let handles: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let ended = |_| Err(vexfs_engine::CoreError::Interrupted);
+            handles.into_iter().map(|handle| handle.join().unwrap_or_else(ended)).collect()
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        for result in results {
+            result
+                .map_err(|error| core_failure(format!("collection {}", self.collection), error))?;
+        }
+        Ok(rows.len() as f64 / seconds.max(1e-9))
+    }
+}

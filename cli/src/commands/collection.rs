@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs collection`: making, listing, showing, dropping and rebuilding collections.
+
+use crate::collection::{
+    MetricName, TypeName, build_graph, collection_failure, find, quantization_name, shape_text,
+};
+use crate::escape::escape_name;
+use crate::failure::Outcome;
+use crate::output::{self, Align, Table, human_bytes, human_time};
+use crate::place::{open, open_for_change};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Instant;
+use vexfs_engine::core::{
+    BUILD_EFFORT_DEFAULT, CollectionInfo, CollectionOptions, DEGREE_DEFAULT, Quantization,
+};
+use vexfs_engine::{Threads, describe};
+use vexfs_simd::Shape;
+
+/// Arguments of `vexfs collection`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Makes a collection: a named set of vectors of one dimension, type and metric
+    Create(Create),
+    /// Lists the collections
+    List(List),
+    /// Tells everything about a collection
+    Show(Named),
+    /// Drops a collection and its vectors; the files stay
+    Drop(Named),
+    /// Builds a collection's graph anew from its vectors
+    Rebuild(Named),
+}
+
+/// `--quant`: in which form the graph keeps vectors in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum QuantizationName {
+    /// As they are stored
+    None,
+    /// A byte for each component
+    I8,
+    /// Half the bytes of f32
+    F16,
+    /// A bit for each component
+    Bit,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vexfs collection create notes.vexfs texts --dim 384 --metric cosine --model all-MiniLM-L6-v2\n  \
+    vexfs collection create notes.vexfs images --dim 784 --type u8 --metric l2")]
+struct Create {
+    /// Image file or block device
+    image: PathBuf,
+    /// Name of the collection: 1 to 255 bytes without '/'
+    name: String,
+    /// Components of a vector, 1 to 16384
+    #[arg(long, value_name = "N")]
+    dim: u32,
+    /// How a component is stored
+    #[arg(long = "type", value_name = "T", default_value = "f32")]
+    element: TypeName,
+    /// How vectors are compared
+    #[arg(long, value_name = "M", default_value = "l2")]
+    metric: MetricName,
+    /// Free text that names the model the vectors are from
+    #[arg(long, value_name = "TAG", default_value = "")]
+    model: String,
+    /// In which form the graph keeps vectors in memory
+    #[arg(long, value_name = "Q", default_value = "none")]
+    quant: QuantizationName,
+    /// Most neighbours of a graph node
+    #[arg(long, value_name = "R", default_value_t = DEGREE_DEFAULT)]
+    degree: u16,
+    /// Effort of an insertion into the graph: more makes a better graph, and takes longer
+    #[arg(long, value_name = "L", default_value_t = BUILD_EFFORT_DEFAULT)]
+    build_effort: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  vexfs collection list notes.vexfs")]
+struct List {
+    /// Image file or block device
+    image: PathBuf,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vexfs collection show notes.vexfs texts\n  \
+    vexfs collection rebuild notes.vexfs texts\n  \
+    vexfs collection drop notes.vexfs texts")]
+struct Named {
+    /// Image file or block device
+    image: PathBuf,
+    /// Name of the collection
+    name: String,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        match &self.action {
+            Action::Create(create) => create.run(),
+            Action::List(list) => list.run(),
+            Action::Show(named) => named.show(),
+            Action::Drop(named) => named.drop_it(),
+            Action::Rebuild(named) => named.rebuild(),
+        }
+    }
+}
+
+impl Create {
+    fn run(&self) -> Outcome {
+        let image = open_for_change(&self.image)?;
+        let quantization = match self.quant {
+            QuantizationName::None => Quantization::None,
+            QuantizationName::I8 => Quantization::I8,
+            QuantizationName::F16 => Quantization::F16,
+            QuantizationName::Bit => Quantization::Bit,
+        };
+        let options = CollectionOptions {
+            name: &self.name,
+            shape: Shape {
+                element: self.element.element(),
+                metric: self.metric.metric(),
+                dimension: self.dim,
+            },
+            model: &self.model,
+            quantization,
+            degree: self.degree,
+            build_effort: self.build_effort,
+        };
+        image.core().create_collection(&options).map_err(|error| {
+            crate::failure::Failure::about(format!("collection {}", self.name), describe(&error))
+        })?;
+        Ok(image.close()?)
+    }
+}
+
+/// A collection as JSON.
+fn to_json(info: &CollectionInfo) -> Value {
+    json!({
+        "name": escape_name(&info.name),
+        "number": info.number,
+        "dimension": info.shape.dimension,
+        "type": TypeName::of(info.shape.element),
+        "metric": MetricName::of(info.shape.metric),
+        "model": escape_name(&info.model),
+        "quantization": quantization_name(info.quantization),
+        "degree": info.degree,
+        "build_effort": info.build_effort,
+        "created": info.created.seconds,
+        "vectors": info.rows,
+        "indexed": info.indexed,
+        "unindexed": info.unindexed,
+        "memory_bytes": info.memory_bytes,
+        "stored_bytes": info.stored_bytes,
+        "damaged": info.damaged,
+        "graph_damaged": info.graph_damaged,
+    })
+}
+
+impl List {
+    fn run(&self) -> Outcome {
+        let image = open(&self.image)?;
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("VECTORS", Align::Right),
+            ("UNINDEXED", Align::Right),
+            ("SHAPE", Align::Left),
+            ("STORED", Align::Right),
+            ("MODEL", Align::Left),
+        ]);
+        let mut lines = Vec::new();
+        image
+            .core()
+            .collections(&mut |info| {
+                lines.push(to_json(info));
+                table.row(vec![
+                    escape_name(&info.name),
+                    info.rows.to_string(),
+                    info.unindexed.to_string(),
+                    shape_text(&info.shape),
+                    human_bytes(info.stored_bytes),
+                    escape_name(&info.model),
+                ]);
+                true
+            })
+            .map_err(|error| collection_failure("list", error))?;
+        if self.json {
+            return lines.iter().try_for_each(output::json);
+        }
+        if table.is_empty() { output::line("There are no collections.") } else { table.print() }
+    }
+}
+
+impl Named {
+    fn show(&self) -> Outcome {
+        let image = open(&self.image)?;
+        let info = find(image.core(), &self.name)?;
+        if self.json {
+            return output::json(&to_json(&info));
+        }
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+        let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+        row("name", escape_name(&info.name));
+        row("shape", shape_text(&info.shape));
+        row("model", escape_name(&info.model));
+        row("vectors", info.rows.to_string());
+        row("in the graph", info.indexed.to_string());
+        row("not in the graph", info.unindexed.to_string());
+        row("quantization", quantization_name(info.quantization).to_owned());
+        row("graph degree", info.degree.to_string());
+        row("build effort", info.build_effort.to_string());
+        row("stored", human_bytes(info.stored_bytes));
+        if info.damaged > 0 {
+            row("damaged vectors", info.damaged.to_string());
+        }
+        if info.graph_damaged {
+            row("graph", "damaged; 'vexfs collection rebuild' makes it anew".to_owned());
+        }
+        table.print()
+    }
+
+    fn drop_it(&self) -> Outcome {
+        let image = open_for_change(&self.image)?;
+        let dropped = image.core().drop_collection(&self.name);
+        dropped.map_err(|error| collection_failure(&self.name, error))?;
+        Ok(image.close()?)
+    }
+
+    fn rebuild(&self) -> Outcome {
+        let image = open_for_change(&self.image)?;
+        let info = find(image.core(), &self.name)?;
+        let start = Instant::now();
+        let threads = Threads::default();
+        let rebuilt = image.core().rebuild_collection(&self.name, &threads);
+        let done = rebuilt.map_err(|error| collection_failure(&self.name, error))?;
+        build_graph(&image, &info, &threads)?;
+        image.close()?;
+        if self.json {
+            return output::json(
+                &json!({ "indexed": done.inserted, "seconds": start.elapsed().as_secs_f64() }),
+            );
+        }
+        output::line(&format!(
+            "{}: {} vectors in the graph, {}",
+            escape_name(self.name.as_bytes()),
+            done.inserted,
+            human_time(start.elapsed())
+        ))
+    }
+}

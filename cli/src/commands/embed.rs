@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs embed`: gives the passages of text files vectors.
+
+use crate::arrays::{Component, RowConverter, float_row};
+use crate::collection::{MetricName, TypeName, build_graph, collection_failure, find_if_any};
+use crate::embedder::{CommandLimits, Embedder, from_name};
+use crate::escape::escape_name;
+use crate::failure::{Failure, Outcome, core_failure};
+use crate::output::{self, human_time};
+use crate::passage::{PassageLimits, Passages};
+use crate::place::{Place, place_parser};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Instant;
+use vexfs_engine::core::{CollectionInfo, CollectionOptions, Error, Quantization, VectorPut};
+use vexfs_engine::{Image, Threads};
+use vexfs_simd::{Metric, Shape};
+
+/// Passages that wait for their vectors at once.
+const WAITING_MAX: usize = 4096;
+/// Files of each reason that are named without `--verbose`.
+const NAMED_MAX: usize = 5;
+
+/// Arguments of `vexfs embed`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vexfs embed notes.vexfs:/ texts\n  \
+    vexfs embed notes.vexfs:/papers papers --embedder 'cmd:python3 embed.py'\n\n\
+    'lexical' is built in: hashed words and parts of words, 256 dimensions. It finds passages that\n\
+    share words, not passages that share a meaning. 'cmd:PROGRAM ARGS' starts a program that reads\n\
+    texts and writes vectors as lines of JSON. Files whose vectors are fresh are left alone, and\n\
+    the vectors of passages seen before are used again.")]
+pub struct Arguments {
+    /// The directory or file to embed
+    #[arg(value_parser = place_parser(), value_name = "IMAGE:/dir")]
+    place: Place,
+    /// Name of the collection; it is made if it is not there
+    collection: String,
+    /// What makes vectors of texts
+    #[arg(long, value_name = "lexical|cmd:PROGRAM", default_value = "lexical")]
+    embedder: String,
+    /// Type of a collection that is made
+    #[arg(long = "type", value_name = "T", default_value = "f16")]
+    element: TypeName,
+    /// Metric of a collection that is made
+    #[arg(long, value_name = "M", default_value = "cosine")]
+    metric: MetricName,
+    /// Embed files with fresh vectors too
+    #[arg(long)]
+    again: bool,
+    /// Name every file that is passed over
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A passage, and its vector once there is one.
+struct Piece {
+    offset: u64,
+    length: u64,
+    digest: [u8; 16],
+    vector: Option<Vec<u8>>,
+    /// Whether it still has to be embedded (or else it has a vector, or nothing to embed).
+    waiting: bool,
+}
+
+/// A file on its way.
+struct Work {
+    path: PathBuf,
+    inode: u64,
+    version: u64,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Default)]
+struct Counts {
+    files: u64,
+    fresh_files: u64,
+    passages: u64,
+    embedded: u64,
+    reused: u64,
+    stale_files: u64,
+}
+
+struct Run<'a> {
+    image: &'a Image,
+    info: CollectionInfo,
+    embedder: Box<dyn Embedder>,
+    converter: RowConverter,
+    works: Vec<Work>,
+    /// Texts to embed, with the place of each in `works`.
+    texts: Vec<(usize, usize, String)>,
+    /// Passages seen in this run that wait or have a vector, by digest.
+    seen: BTreeMap<[u8; 16], (usize, usize)>,
+    counts: Counts,
+    passed_over: BTreeMap<String, Vec<String>>,
+    failed: u64,
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        let start = Instant::now();
+        let image = self.place.open_for_change()?;
+        let top = image.resolve(&self.place.path)?;
+        let embedder = from_name(&self.embedder, CommandLimits::default())?;
+        let info = self.collection(&image, &*embedder)?;
+        let Shape { element, dimension, .. } = info.shape;
+        let converter = RowConverter::new(Component::F32, embedder.dimension(), element, dimension)
+            .map_err(|error| Failure::Failed(format!("collection {}: {error}", self.collection)))?;
+        let mut run = Run {
+            image: &image,
+            info,
+            embedder,
+            converter,
+            works: Vec::new(),
+            texts: Vec::new(),
+            seen: BTreeMap::new(),
+            counts: Counts::default(),
+            passed_over: BTreeMap::new(),
+            failed: 0,
+        };
+        let total = image.core().inode(top).map_or(0, |_| image.status().inodes);
+        let bar = output::progress("embedding", total, false);
+        let walked = self.walk(&mut run, &bar);
+        bar.finish_and_clear();
+        // What was embedded before a failure is kept.
+        let flushed = walked.and_then(|()| run.flush());
+        let built = build_graph(&image, &run.info, &Threads::default());
+        let Run { counts, passed_over, failed, .. } = run;
+        image.close()?;
+        flushed.and(built)?;
+        self.report(&counts, &passed_over, start)?;
+        if failed > 0 { Err(Failure::Told) } else { Ok(()) }
+    }
+
+    fn collection(&self, image: &Image, embedder: &dyn Embedder) -> Outcome<CollectionInfo> {
+        let core = image.core();
+        if let Some(info) = find_if_any(core, &self.collection)? {
+            if info.model != embedder.model().as_bytes() {
+                return Err(Failure::Failed(format!(
+                    "collection '{}' holds vectors of model '{}' and embedder '{}' makes those of \
+                     '{}': they cannot be compared; use another collection",
+                    self.collection,
+                    escape_name(&info.model),
+                    self.embedder,
+                    escape_name(embedder.model().as_bytes())
+                )));
+            }
+            return Ok(info);
+        }
+        let dimension = u32::try_from(embedder.dimension()).unwrap_or(u32::MAX);
+        let shape =
+            Shape { element: self.element.element(), metric: self.metric.metric(), dimension };
+        let options = CollectionOptions {
+            name: &self.collection,
+            shape,
+            model: embedder.model(),
+            quantization: Quantization::None,
+            degree: 0,
+            build_effort: 0,
+        };
+        let made = core.create_collection(&options).and_then(|number| core.collection_info(number));
+        made.map_err(|error| core_failure(format!("collection {}", self.collection), error))
+    }
+
+    fn walk(&self, run: &mut Run<'_>, bar: &ProgressBar) -> Outcome {
+        for entry in run.image.walk(&self.place.path)? {
+            bar.inc(1);
+            let entry = entry?;
+            if entry.inode.is_directory() {
+                continue;
+            }
+            let name = || escape_name(entry.path.as_os_str().as_bytes());
+            if !entry.inode.is_file() {
+                run.pass_over("not a regular file", name());
+                continue;
+            }
+            if entry.inode.size == 0 {
+                run.pass_over("empty", name());
+                continue;
+            }
+            if !self.again && run.is_fresh(entry.number)? {
+                run.counts.fresh_files += 1;
+                continue;
+            }
+            match run.read(entry.path.clone(), entry.number, entry.inode.content_version) {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => run.pass_over(why, name()),
+                Err(failure) => {
+                    // One unreadable file does not keep the others from being embedded.
+                    run.failed += 1;
+                    failure.report("vexfs");
+                }
+            }
+            if run.texts.len() >= WAITING_MAX.min(run.embedder.batch().max(64))
+                || run.works.len() >= WAITING_MAX
+            {
+                run.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(
+        &self,
+        counts: &Counts,
+        passed_over: &BTreeMap<String, Vec<String>>,
+        start: Instant,
+    ) -> Outcome {
+        if self.json {
+            return output::json(&json!({
+                "files": counts.files,
+                "fresh_files": counts.fresh_files,
+                "passages": counts.passages,
+                "embedded": counts.embedded,
+                "reused": counts.reused,
+                "passed_over": passed_over,
+                "seconds": start.elapsed().as_secs_f64(),
+            }));
+        }
+        for (why, names) in passed_over {
+            let shown = if self.verbose { names.len() } else { NAMED_MAX.min(names.len()) };
+            output::line(&format!("passed over, {why}: {}", names.len()))?;
+            for name in &names[..shown] {
+                output::line(&format!("  {name}"))?;
+            }
+            if shown < names.len() {
+                output::line(&format!(
+                    "  and {} more (--verbose names them)",
+                    names.len() - shown
+                ))?;
+            }
+        }
+        output::line(&format!(
+            "{} files embedded, {} were fresh; {} passages: {} embedded, {} with the vector of a \
+             passage seen before; {}",
+            counts.files,
+            counts.fresh_files,
+            counts.passages,
+            counts.embedded,
+            counts.reused,
+            human_time(start.elapsed())
+        ))
+    }
+}
+
+impl Run<'_> {
+    fn pass_over(&mut self, why: impl Into<String>, name: String) {
+        self.passed_over.entry(why.into()).or_default().push(name);
+    }
+
+    /// Whether the file has vectors in the collection, all of its present content.
+    fn is_fresh(&self, inode: u64) -> Outcome<bool> {
+        let (mut any, mut fresh) = (false, true);
+        let number = self.info.number;
+        self.image
+            .core()
+            .vectors_of(inode, &mut |vector| {
+                if vector.collection == number {
+                    any = true;
+                    fresh &= vector.fresh;
+                }
+                fresh
+            })
+            .map_err(|error| core_failure(format!("inode {inode}"), error))?;
+        Ok(any && fresh)
+    }
+
+    /// Cuts a file into passages. The inner error says why the file is passed over.
+    fn read(&mut self, path: PathBuf, inode: u64, version: u64) -> Outcome<Result<(), String>> {
+        let file = self.image.open_inode(inode, &path)?;
+        let mut passages = Passages::new(file, PassageLimits::default());
+        let fail = |error: std::io::Error| Failure::Failed(error.to_string());
+        if passages.is_binary().map_err(fail)? {
+            return Ok(Err("binary".to_owned()));
+        }
+        let work = self.works.len();
+        let mut pieces: Vec<Piece> = Vec::new();
+        while let Some(passage) = passages.next_passage().map_err(fail)? {
+            let digest = passage.digest();
+            let mut piece = Piece {
+                offset: passage.offset,
+                length: passage.bytes.len() as u64,
+                digest,
+                vector: None,
+                waiting: false,
+            };
+            match self.image.core().find_by_digest(self.info.number, &digest) {
+                Ok((_, bytes)) => {
+                    piece.vector = Some(bytes);
+                    self.counts.reused += 1;
+                }
+                Err(Error::NotFound) => {
+                    piece.waiting = true;
+                    if let std::collections::btree_map::Entry::Vacant(e) = self.seen.entry(digest) {
+                        e.insert((work, pieces.len()));
+                        self.texts.push((work, pieces.len(), passage.text().into_owned()));
+                    } else {
+                        self.counts.reused += 1;
+                    }
+                }
+                Err(error) => return Err(core_failure(path.as_os_str().as_bytes(), error)),
+            }
+            pieces.push(piece);
+        }
+        if pieces.is_empty() {
+            return Ok(Err("no text in it".to_owned()));
+        }
+        self.works.push(Work { path, inode, version, pieces });
+        Ok(Ok(()))
+    }
+
+    /// Embeds what waits and stores the vectors of the files that are then complete.
+    fn flush(&mut self) -> Outcome {
+        let batch = self.embedder.batch().max(1);
+        let texts = std::mem::take(&mut self.texts);
+        for part in texts.chunks(batch) {
+            let strings: Vec<&str> = part.iter().map(|(_, _, text)| text.as_str()).collect();
+            let vectors = match self.embedder.embed(&strings) {
+                Ok(vectors) => vectors,
+                Err(error) if error.is_final() => return Err(error.into()),
+                Err(error) => {
+                    self.failed += 1;
+                    Failure::from(error).report("vexfs");
+                    vec![None; part.len()]
+                }
+            };
+            for ((work, piece, _), vector) in part.iter().zip(vectors) {
+                let piece = &mut self.works[*work].pieces[*piece];
+                piece.waiting = false;
+                let Some(vector) = vector else { continue };
+                let zero = vector.iter().all(|value| *value == 0.0);
+                if zero && self.info.shape.metric == Metric::Cosine {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                self.converter.convert(&float_row(&vector), &mut bytes).map_err(|error| {
+                    Failure::Failed(format!("embedder {}: {error}", self.embedder.model()))
+                })?;
+                piece.vector = Some(bytes);
+                self.counts.embedded += 1;
+            }
+        }
+        let seen = std::mem::take(&mut self.seen);
+        for at in 0..self.works.len() {
+            for piece in 0..self.works[at].pieces.len() {
+                let this = &self.works[at].pieces[piece];
+                if this.waiting {
+                    let first = seen.get(&this.digest).copied();
+                    let vector = first.and_then(|(w, p)| self.works[w].pieces[p].vector.clone());
+                    self.works[at].pieces[piece].vector = vector;
+                }
+            }
+        }
+        for work in std::mem::take(&mut self.works) {
+            if let Err(failure) = self.store(&work) {
+                self.failed += 1;
+                failure.report("vexfs");
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, work: &Work) -> Outcome {
+        let name = escape_name(work.path.as_os_str().as_bytes());
+        let fail = |error| core_failure(&name, error);
+        let core = self.image.core();
+        let puts: Vec<VectorPut<'_>> = work
+            .pieces
+            .iter()
+            .filter_map(|piece| piece.vector.as_ref().map(|vector| (piece, vector)))
+            .enumerate()
+            .map(|(chunk, (piece, vector))| VectorPut {
+                chunk: chunk as u32,
+                offset: piece.offset,
+                length: piece.length,
+                content_version: Some(work.version),
+                tag: 0,
+                digest: piece.digest,
+                bytes: vector,
+            })
+            .collect();
+        if puts.is_empty() {
+            self.pass_over("nothing to embed in it", name.clone());
+        }
+        for part in puts.chunks(vexfs_engine::core::PUT_VECTORS_MAX) {
+            let report = core.put_vectors(self.info.number, work.inode, part).map_err(fail)?;
+            self.counts.stale_files += u64::from(report.stale > 0);
+        }
+        // A file that has become shorter had more chunks.
+        core.remove_vectors(self.info.number, work.inode, puts.len() as u32..=u32::MAX)
+            .map_err(|error| collection_failure(&name, error))?;
+        self.counts.files += u64::from(!puts.is_empty());
+        self.counts.passages += puts.len() as u64;
+        Ok(())
+    }
+}

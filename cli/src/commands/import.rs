@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs import`: stores a file of vectors, and makes each of its rows a vector of the file.
+
+use crate::arrays::{ArrayReader, RowConverter};
+use crate::collection::{MetricName, build_graph, collection_failure, find_if_any, shape_text};
+use crate::escape::escape_name;
+use crate::failure::{Failure, Outcome, core_failure};
+use crate::output::{self, human_time};
+use crate::place::{Place, place_parser};
+use clap::Args;
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use vexfs_engine::core::{
+    CollectionInfo, CollectionOptions, PUT_VECTORS_MAX, Quantization, VectorPut,
+};
+use vexfs_engine::{Image, LastLink, Threads};
+use vexfs_simd::Shape;
+
+/// Bytes of the file that are copied, and of vectors that are put, at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Arguments of `vexfs import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vexfs import data.vexfs:/mnist.npy digits base.npy\n  \
+    vexfs import --create --metric cosine data.vexfs:/ docs base.fvecs\n\n\
+    Row R of the file becomes chunk R, with the range of its bytes in the file. The command\n\
+    returns when everything is durable and in the graph.")]
+pub struct Arguments {
+    /// Where to store the file: a new name, or a directory
+    #[arg(value_parser = place_parser(), value_name = "IMAGE:/path")]
+    place: Place,
+    /// Name of the collection
+    collection: String,
+    /// A .npy, .fvecs, .bvecs or .ivecs file
+    #[arg(value_name = "FILE")]
+    source: PathBuf,
+    /// Make the collection if it is not there, of the file's type and dimension
+    #[arg(long)]
+    create: bool,
+    /// Metric of a collection that is made
+    #[arg(long, value_name = "M", default_value = "l2", requires = "create")]
+    metric: MetricName,
+    /// Model tag of a collection that is made
+    #[arg(long, value_name = "TAG", default_value = "", requires = "create")]
+    model: String,
+    /// Most threads to build the graph with
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        let start = Instant::now();
+        // Everything that can be wrong with the file or the collection is found before the image
+        // is changed.
+        let mut rows = ArrayReader::open(&self.source)?;
+        let image = self.place.open_for_change()?;
+        let info = self.collection(&image, &rows)?;
+        let layout = rows.layout();
+        let Shape { element, dimension, .. } = info.shape;
+        let converter = RowConverter::new(layout.component, layout.columns, element, dimension)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", rows.file())))?;
+        let path = self.target(&image)?;
+        let number = self.store(&image, &path)?;
+        let result = self.put_rows(&image, &info, number, &mut rows, &converter);
+        if let Err(failure) = result {
+            // A file that is only in part in the collection helps nobody.
+            image.remove_file(&path)?;
+            image.close()?;
+            return Err(failure);
+        }
+        let put = start.elapsed();
+        let threads = self.threads.map_or_else(Threads::default, Threads::new);
+        build_graph(&image, &info, &threads)?;
+        image.close()?;
+        let all = start.elapsed();
+        if self.json {
+            return output::json(&json!({
+                "path": escape_name(path.as_os_str().as_bytes()),
+                "vectors": layout.rows,
+                "store_seconds": put.as_secs_f64(),
+                "seconds": all.as_secs_f64(),
+            }));
+        }
+        output::line(&format!(
+            "{}: {} vectors in '{}' ({}); stored in {}, indexed and durable in {}",
+            self.place.name_of(&path),
+            layout.rows,
+            self.collection,
+            shape_text(&info.shape),
+            human_time(put),
+            human_time(all)
+        ))
+    }
+
+    /// The collection, made if it may be.
+    fn collection<R>(&self, image: &Image, rows: &ArrayReader<R>) -> Outcome<CollectionInfo>
+    where
+        R: std::io::Read + std::io::Seek,
+    {
+        let core = image.core();
+        if let Some(info) = find_if_any(core, &self.collection)? {
+            return Ok(info);
+        }
+        if !self.create {
+            return Err(collection_failure(&self.collection, vexfs_engine::CoreError::NotFound));
+        }
+        let layout = rows.layout();
+        let element = layout.component.element().ok_or_else(|| {
+            Failure::Failed(format!(
+                "{}: its numbers have no type of a collection; make one with 'vexfs collection \
+                 create'",
+                rows.file()
+            ))
+        })?;
+        let dimension = u32::try_from(layout.columns).unwrap_or(u32::MAX);
+        let shape = Shape { element, metric: self.metric.metric(), dimension };
+        let options = CollectionOptions {
+            name: &self.collection,
+            shape,
+            model: &self.model,
+            quantization: Quantization::None,
+            degree: 0,
+            build_effort: 0,
+        };
+        let made = core.create_collection(&options).and_then(|number| core.collection_info(number));
+        made.map_err(|error| core_failure(format!("collection {}", self.collection), error))
+    }
+
+    /// Where the file goes: into a directory under its own name, or to a name that is free.
+    fn target(&self, image: &Image) -> Outcome<PathBuf> {
+        let path = match image.find(&self.place.path, LastLink::Follow)? {
+            Some(number) => {
+                let inode = image.core().inode(number);
+                let inode = inode
+                    .map_err(|error| core_failure(self.place.path.as_os_str().as_bytes(), error))?;
+                if inode.is_directory() {
+                    self.place.path.join(self.source.file_name().unwrap_or(OsStr::new("vectors")))
+                } else {
+                    self.place.path.clone()
+                }
+            }
+            None => self.place.path.clone(),
+        };
+        match image.find(&path, LastLink::Keep)? {
+            None => Ok(path),
+            Some(_) => Err(Failure::Failed(format!(
+                "{} is there already; remove it first or choose another name",
+                self.place.name_of(&path)
+            ))),
+        }
+    }
+
+    /// Copies the file's bytes in and returns its inode number.
+    fn store(&self, image: &Image, path: &Path) -> Outcome<u64> {
+        let fail =
+            |error: std::io::Error| Failure::about(self.source.as_os_str().as_bytes(), error);
+        let mut source = File::open(&self.source).map_err(fail)?;
+        let total = source.metadata().map_err(fail)?.len();
+        let bar = output::progress("storing", total, true);
+        let target = image.create_file(path, 0o644)?;
+        let mut buffer = vec![0; PIECE_BYTES];
+        let mut offset = 0;
+        loop {
+            let length = source.read(&mut buffer).map_err(fail)?;
+            if length == 0 {
+                bar.finish_and_clear();
+                return Ok(target.number());
+            }
+            if let Err(error) = target.write_at(offset, &buffer[..length]) {
+                drop(target);
+                image.remove_file(path)?;
+                return Err(error.into());
+            }
+            offset += length as u64;
+            bar.inc(length as u64);
+        }
+    }
+
+    fn put_rows(
+        &self,
+        image: &Image,
+        info: &CollectionInfo,
+        inode: u64,
+        rows: &mut ArrayReader<impl Read + std::io::Seek>,
+        converter: &RowConverter,
+    ) -> Outcome {
+        let layout = rows.layout();
+        let bar = output::progress("vectors", layout.rows, false);
+        let batch = (PIECE_BYTES / converter.row_bytes().max(1)).clamp(1, PUT_VECTORS_MAX);
+        let (mut raw, mut converted, mut first) = (Vec::new(), Vec::new(), 0);
+        loop {
+            raw.clear();
+            converted.clear();
+            let count = rows.read_rows(batch, &mut raw)?;
+            if count == 0 {
+                bar.finish_and_clear();
+                return Ok(());
+            }
+            for (at, row) in raw.chunks_exact(converter.source_row_bytes()).enumerate() {
+                converter.convert(row, &mut converted).map_err(|error| {
+                    Failure::Failed(format!("{}: row {}: {error}", rows.file(), first + at as u64))
+                })?;
+            }
+            let mut puts = Vec::with_capacity(count);
+            for (at, bytes) in converted.chunks_exact(converter.row_bytes()).enumerate() {
+                let row = first + at as u64;
+                let chunk = u32::try_from(row).map_err(|_| {
+                    Failure::Failed(format!("{}: more than 2^32 rows", rows.file()))
+                })?;
+                let range = rows.row_range(row);
+                puts.push(VectorPut {
+                    chunk,
+                    offset: range.start,
+                    length: range.end - range.start,
+                    content_version: None,
+                    tag: 0,
+                    digest: [0; 16],
+                    bytes,
+                });
+            }
+            image
+                .core()
+                .put_vectors(info.number, inode, &puts)
+                .map_err(|error| core_failure(rows.file(), error))?;
+            first += count as u64;
+            bar.inc(count as u64);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs info`: what a file system is and how full.
+
+use crate::escape::escape_name;
+use crate::failure::Outcome;
+use crate::output::{self, Align, Table, human_bytes};
+use crate::place;
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `vexfs info`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  vexfs info notes.vexfs\n  vexfs info --json notes.vexfs")]
+pub struct Arguments {
+    /// Image file or block device
+    image: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A UUID in its usual form.
+pub fn uuid_text(uuid: &[u8; 16]) -> String {
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// A label without its padding.
+pub fn label_text(label: &[u8; 64]) -> String {
+    let end = label.iter().position(|byte| *byte == 0).unwrap_or(label.len());
+    escape_name(&label[..end])
+}
+
+impl Arguments {
+    /// Prints it.
+    pub fn run(&self) -> Outcome {
+        let image = place::open(&self.image)?;
+        let status = image.status();
+        let block = u64::from(status.block_bytes);
+        if self.json {
+            return output::json(&json!({
+                "label": label_text(&status.label),
+                "uuid": uuid_text(&status.uuid),
+                "block_bytes": status.block_bytes,
+                "blocks": status.blocks,
+                "blocks_free": status.blocks_free,
+                "blocks_available": status.blocks_available,
+                "inodes": status.inodes,
+                "generation": status.generation,
+                "writer_generation": status.writer_generation,
+                "created": status.created_seconds,
+                "published": status.published_seconds,
+                "tree_levels": status.tree_levels,
+                "features_compatible": status.features[0],
+                "features_read_only": status.features[1],
+                "features_incompatible": status.features[2],
+            }));
+        }
+        let used = status.blocks.saturating_sub(status.blocks_free);
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+        let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
+        row("label", label_text(&status.label));
+        row("uuid", uuid_text(&status.uuid));
+        row("size", human_bytes(status.blocks * block));
+        row("used", human_bytes(used * block));
+        row("available", human_bytes(status.blocks_available * block));
+        row("block size", human_bytes(block));
+        row("inodes", status.inodes.to_string());
+        row("generation", status.generation.to_string());
+        row("writers so far", status.writer_generation.to_string());
+        row("tree levels", status.tree_levels.to_string());
+        table.print()
+    }
+}

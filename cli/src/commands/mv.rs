@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs mv`: renaming within an image.
+
+use crate::failure::{Failure, Outcome};
+use crate::place::{self, Place, one_image, place_parser};
+use clap::Args;
+use vexfs_engine::{LastLink, RenameMode};
+
+const EXAMPLES: &str = "\
+Examples:
+  vexfs mv notes.img:/a.txt notes.img:/b.txt
+  vexfs mv notes.img:/a notes.img:/b notes.img:/archive
+  vexfs mv --exchange notes.img:/current notes.img:/next
+
+Vectors stay with their file. A source goes into the destination if that is a directory that is \
+there, and takes its place otherwise.";
+
+/// Rename files and directories within an image
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Replace nothing that is there
+    #[arg(short, long, conflicts_with = "exchange")]
+    no_clobber: bool,
+
+    /// Exchange the source and the destination
+    #[arg(long)]
+    exchange: bool,
+
+    /// What to rename: places IMAGE:/path
+    #[arg(value_name = "SOURCE", required = true, value_parser = place_parser())]
+    sources: Vec<Place>,
+
+    /// The new place, in the same image
+    #[arg(value_parser = place_parser())]
+    destination: Place,
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub fn run(&self) -> Outcome {
+        let (places, to) = (&self.sources, &self.destination);
+        let all: Vec<Place> = places.iter().chain([to]).cloned().collect();
+        let image = place::open_for_change(one_image(&all)?)?;
+        let mode = match (self.no_clobber, self.exchange) {
+            (true, _) => RenameMode::NoReplace,
+            (_, true) => RenameMode::Exchange,
+            _ => RenameMode::Replace,
+        };
+        let is_directory = image.find(&to.path, LastLink::Follow)?.is_some()
+            && image.metadata(&to.path)?.is_directory();
+        let into = is_directory && !self.exchange;
+        if places.len() > 1 && !into {
+            return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path)))
+                .hint("Several sources need a directory that is there as destination."));
+        }
+        for place in places {
+            let target = match place.path.file_name() {
+                Some(name) if into => to.path.join(name),
+                _ => to.path.clone(),
+            };
+            image.rename(&place.path, &target, mode)?;
+        }
+        Ok(image.close()?)
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs rm`: removing files, and their vectors with them.
+
+use crate::failure::{Failure, Outcome};
+use crate::place::{self, Place, one_image, place_parser};
+use clap::Args;
+
+const EXAMPLES: &str = "\
+Examples:
+  vexfs rm notes.img:/notes/a.txt
+  vexfs rm -r notes.img:/old notes.img:/older
+
+The vectors of a file go with its last name: it is not found by a search any more.";
+
+/// Remove files, and their vectors with them
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Remove directories with all below them
+    #[arg(short, long)]
+    recursive: bool,
+
+    /// Say nothing about what is not there
+    #[arg(short, long)]
+    force: bool,
+
+    /// Places IMAGE:/path
+    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    places: Vec<Place>,
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub fn run(&self) -> Outcome {
+        let places = &self.places;
+        let image = place::open_for_change(one_image(places)?)?;
+        let mut failed = false;
+        for place in places {
+            let removed = match self.recursive {
+                true => image.remove_tree(&place.path).map(drop),
+                false => image.remove_file(&place.path),
+            };
+            match removed {
+                Err(error) if error.is_not_found() && self.force => {}
+                Err(error) => {
+                    let is_directory = error.core() == Some(&vexfs_engine::CoreError::IsDirectory);
+                    let mut failure = Failure::from(error);
+                    if is_directory {
+                        failure = failure.hint("Directories are removed with -r.");
+                    }
+                    if let Failure::Failed(message) = failure {
+                        eprintln!("vexfs: {message}");
+                    }
+                    failed = true;
+                }
+                Ok(()) => {}
+            }
+        }
+        image.close()?;
+        if failed { Err(Failure::Told) } else { Ok(()) }
+    }
+}

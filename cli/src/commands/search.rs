@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs search`: the nearest passages or vectors below a directory.
+
+use crate::arrays::{ArrayReader, Component, RowConverter, float_row};
+use crate::collection::{distance_value, find};
+use crate::commands::vector::{file_and_row, read_row};
+use crate::embedder::{CommandLimits, from_name};
+use crate::escape::{escape_name, first_words};
+use crate::failure::{Failure, Outcome, core_failure};
+use crate::output;
+use crate::place::{Place, place_parser};
+use crate::time::parse_time;
+use clap::Args;
+use serde_json::json;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vexfs_engine::core::{
+    CollectionInfo, Completeness, Credentials, CutReason, Filter, QUERIES_MAX, SEARCH_HITS_MAX,
+    SEARCH_K_MAX, SearchHit, SearchPlan, SearchReport, SearchRequest,
+};
+use vexfs_engine::{Image, Threads, Timestamp};
+use vexfs_simd::{Distance, Shape};
+
+/// Bytes of a passage that are read for its first words.
+const PREVIEW_BYTES: usize = 512;
+/// Characters of a passage that are printed.
+const PREVIEW_CHARACTERS: usize = 100;
+/// Characters of a passage in JSON.
+const JSON_CHARACTERS: usize = 400;
+
+/// Arguments of `vexfs search`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    vexfs search notes.vexfs:/ texts --text 'no warranty of any kind' -k 5\n  \
+    vexfs search notes.vexfs:/papers texts --like notes.vexfs:/papers/a.txt --suffix .txt\n  \
+    vexfs search data.vexfs:/ digits --npy query.npy:7 --exact --json\n\n\
+    Distances: l2 is squared, cosine is one less the cosine, inner-product is negated; less is\n\
+    nearer. Under a text the last line says how the answer was found and whether it is exact.")]
+pub struct Arguments {
+    /// The directory to search below
+    #[arg(value_parser = place_parser(), value_name = "IMAGE:/dir")]
+    place: Place,
+    /// Name of the collection
+    collection: String,
+    /// Find what is close to this text
+    #[arg(long, value_name = "S", required_unless_present_any = ["like", "npy"],
+          conflicts_with_all = ["like", "npy"])]
+    text: Option<String>,
+    /// Find what is close to the passages of this file of the same image; the file itself is left
+    /// out
+    #[arg(long, value_name = "IMAGE:/file", value_parser = place_parser(), conflicts_with = "npy")]
+    like: Option<Place>,
+    /// Find what is close to a row of a vector file, or to each of its rows
+    #[arg(long, value_name = "FILE[:ROW]")]
+    npy: Option<String>,
+    /// How many to find, for each row of --npy
+    #[arg(short, value_name = "N", default_value_t = 10)]
+    k: u32,
+    /// Effort: more finds more of the true nearest, and takes longer; 0 for the default
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    ef: u32,
+    /// Compare every vector
+    #[arg(long)]
+    exact: bool,
+    /// Nothing farther than this
+    #[arg(long, value_name = "R", allow_hyphen_values = true)]
+    radius: Option<f32>,
+    /// Only files whose name ends with this
+    #[arg(long, value_name = "S")]
+    suffix: Option<String>,
+    /// Only files changed since: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2days
+    #[arg(long, value_name = "T")]
+    newer: Option<String>,
+    /// Only files of at least this many bytes
+    #[arg(long, value_name = "BYTES")]
+    min_size: Option<u64>,
+    /// Only files of at most this many bytes
+    #[arg(long, value_name = "BYTES")]
+    max_size: Option<u64>,
+    /// Only files of this user
+    #[arg(long, value_name = "U")]
+    uid: Option<u32>,
+    /// Only vectors with this tag, or with a tag in this range
+    #[arg(long, value_name = "A[-B]")]
+    tag: Option<String>,
+    /// Only vectors of the files' present content
+    #[arg(long)]
+    fresh: bool,
+    /// Find only what this user (with these groups) could open
+    #[arg(long = "as", value_name = "UID[:GID[,GROUP...]]")]
+    on_behalf: Option<String>,
+    /// Embedder for --text: needed unless the collection was embedded by 'lexical'
+    #[arg(long, value_name = "lexical|cmd:PROGRAM", requires = "text")]
+    embedder: Option<String>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// The queries, packed; and, when they are the vectors of a file, that file and how many they are.
+type Queries = (Vec<u8>, Option<(u64, u32)>);
+
+/// A user, a group, and further groups.
+struct Identity {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(&self) -> Outcome {
+        if !(1..=SEARCH_K_MAX).contains(&self.k) {
+            return Err(Failure::new(format!("-k {}: a search finds 1 to {SEARCH_K_MAX}", self.k)));
+        }
+        let image = self.place.open()?;
+        let scope = image.resolve(&self.place.path)?;
+        let info = find(image.core(), &self.collection)?;
+        let identity = self.identity()?;
+        let (queries, of_file) = self.queries(&image, &info)?;
+        let row_bytes = info.shape.row_bytes().max(1);
+        let query_count = queries.len() / row_bytes;
+        // A file's passages are asked for together: what is in the file itself is left out after.
+        let k = match of_file {
+            Some((_, chunks)) => self.k.saturating_add(chunks).min(self.k_max(query_count)),
+            None => self.k,
+        };
+        let request = SearchRequest {
+            collection: info.number,
+            queries: &queries,
+            k,
+            effort: self.ef,
+            radius: self.radius()?,
+            examined_max: 0,
+            exact: self.exact,
+            vectors: false,
+            scope,
+            filter: self.filter()?,
+            credentials: identity.as_ref().map(|identity| Credentials {
+                uid: identity.uid,
+                gid: identity.gid,
+                groups: &identity.groups,
+            }),
+        };
+        let mut hits: Vec<(usize, SearchHit)> = Vec::new();
+        let report = image
+            .core()
+            .search(&request, &Threads::default(), &mut |query, hit, _| {
+                if of_file.is_none_or(|(inode, _)| inode != hit.inode) {
+                    hits.push((query, *hit));
+                }
+                true
+            })
+            .map_err(|error| core_failure(self.place.name_of(&self.place.path), error))?;
+        if of_file.is_some() {
+            hits = nearest_of_all(hits, self.k as usize);
+        }
+        self.print(&image, &hits, &report, of_file.is_none() && query_count > 1)
+    }
+
+    /// The most hits for each of so many queries.
+    fn k_max(&self, queries: usize) -> u32 {
+        let share = SEARCH_HITS_MAX / queries.max(1) as u64;
+        u32::try_from(share).unwrap_or(u32::MAX).min(vexfs_engine::core::SEARCH_K_MAX)
+    }
+
+    /// What is searched for.
+    fn queries(&self, image: &Image, info: &CollectionInfo) -> Outcome<Queries> {
+        if let Some(text) = &self.text {
+            return Ok((self.text_query(text, info)?, None));
+        }
+        if let Some(like) = &self.like {
+            return self.queries_like(image, like, info);
+        }
+        let npy = self.npy.as_deref().unwrap_or_default();
+        let (file, row) = file_and_row(npy);
+        if row.is_some() {
+            return Ok((read_row(npy, &info.shape)?, None));
+        }
+        Ok((all_rows(&file, &info.shape)?, None))
+    }
+
+    fn text_query(&self, text: &str, info: &CollectionInfo) -> Outcome<Vec<u8>> {
+        let name = self.embedder.as_deref().unwrap_or("lexical");
+        let mut embedder = from_name(name, CommandLimits::default())?;
+        if embedder.model().as_bytes() != info.model {
+            let hint = if self.embedder.is_none() {
+                "; name the embedder that made them with --embedder"
+            } else {
+                ""
+            };
+            return Err(Failure::Failed(format!(
+                "collection '{}' holds vectors of model '{}', and embedder '{name}' makes those of \
+                 '{}'{hint}",
+                self.collection,
+                escape_name(&info.model),
+                embedder.model()
+            )));
+        }
+        let vectors = embedder.embed(&[text])?;
+        let Some(Some(vector)) = vectors.into_iter().next() else {
+            return Err(Failure::Failed("--text has no words to search for".to_owned()));
+        };
+        let fail = |error| Failure::Failed(format!("--text: {error}"));
+        let Shape { element, dimension, .. } = info.shape;
+        let converter =
+            RowConverter::new(Component::F32, vector.len(), element, dimension).map_err(fail)?;
+        let mut query = Vec::new();
+        converter.convert(&float_row(&vector), &mut query).map_err(fail)?;
+        Ok(query)
+    }
+
+    fn queries_like(&self, image: &Image, like: &Place, info: &CollectionInfo) -> Outcome<Queries> {
+        let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if same(&like.image) != same(&self.place.image) {
+            return Err(Failure::Usage("--like must name a file of the image searched".to_owned()));
+        }
+        let inode = image.resolve(&like.path)?;
+        let name = like.name_of(&like.path);
+        let mut chunks = Vec::new();
+        image
+            .core()
+            .vectors_of(inode, &mut |vector| {
+                if vector.collection == info.number {
+                    chunks.push(vector.chunk);
+                }
+                true
+            })
+            .map_err(|error| core_failure(&name, error))?;
+        if chunks.is_empty() {
+            return Err(Failure::Failed(format!(
+                "{name} has no vectors in '{}'; 'vexfs embed' or 'vexfs vector put' gives it some",
+                self.collection
+            )));
+        }
+        if chunks.len() > QUERIES_MAX {
+            eprintln!(
+                "vexfs: {name} has {} vectors; the first {QUERIES_MAX} are used",
+                chunks.len()
+            );
+            chunks.truncate(QUERIES_MAX);
+        }
+        let mut queries = Vec::new();
+        for chunk in &chunks {
+            let found = image.core().get_vector(info.number, inode, *chunk);
+            let (_, bytes) = found.map_err(|error| core_failure(&name, error))?;
+            queries.extend_from_slice(&bytes);
+        }
+        Ok((queries, Some((inode, chunks.len() as u32))))
+    }
+
+    fn radius(&self) -> Outcome<Option<Distance>> {
+        match self.radius {
+            None => Ok(None),
+            Some(radius) if radius.is_nan() => {
+                Err(Failure::Usage("--radius is not a number".to_owned()))
+            }
+            // Adding zero turns a negative zero into a positive one.
+            Some(radius) => Ok(Some(Distance::from_f32_bits((radius + 0.0).to_bits()))),
+        }
+    }
+
+    fn filter(&self) -> Outcome<Filter<'_>> {
+        let modified = match &self.newer {
+            None => None,
+            Some(text) => {
+                let latest = Timestamp { seconds: i64::MAX, nanoseconds: 999_999_999 };
+                Some(parse_newer(text)?..=latest)
+            }
+        };
+        let size = (self.min_size.is_some() || self.max_size.is_some())
+            .then(|| self.min_size.unwrap_or(0)..=self.max_size.unwrap_or(u64::MAX));
+        let tag = match &self.tag {
+            None => None,
+            Some(text) => {
+                let (from, to) = text.split_once('-').unwrap_or((text, text));
+                match (from.parse(), to.parse()) {
+                    (Ok(from), Ok(to)) => Some(from..=to),
+                    _ => {
+                        return Err(Failure::Usage(format!("--tag: '{text}' is not A or A-B")));
+                    }
+                }
+            }
+        };
+        Ok(Filter {
+            name_suffix: self.suffix.as_deref().map(str::as_bytes),
+            size,
+            modified,
+            uid: self.uid,
+            tag,
+            fresh: self.fresh,
+        })
+    }
+
+    fn identity(&self) -> Outcome<Option<Identity>> {
+        let Some(text) = &self.on_behalf else { return Ok(None) };
+        let bad =
+            || Failure::Usage(format!("--as: '{text}' is not UID, UID:GID or UID:GID,GROUP,..."));
+        let (uid, groups) = match text.split_once(':') {
+            Some((uid, groups)) => (uid, Some(groups)),
+            None => (text.as_str(), None),
+        };
+        let uid = uid.parse().map_err(|_| bad())?;
+        let mut numbers: Vec<u32> = Vec::new();
+        for group in groups.iter().flat_map(|groups| groups.split(',')) {
+            numbers.push(group.parse().map_err(|_| bad())?);
+        }
+        let gid = numbers.first().copied().unwrap_or(uid);
+        Ok(Some(Identity { uid, gid, groups: numbers }))
+    }
+
+    fn print(
+        &self,
+        image: &Image,
+        hits: &[(usize, SearchHit)],
+        report: &SearchReport,
+        several: bool,
+    ) -> Outcome {
+        let mut paths: HashMap<u64, PathBuf> = HashMap::new();
+        let (mut rank, mut last) = (0, None);
+        for (query, hit) in hits {
+            rank = if several && last != Some(*query) { 1 } else { rank + 1 };
+            if several && last != Some(*query) && !self.json {
+                output::line(&format!("row {query}:"))?;
+            }
+            last = Some(*query);
+            let path = match paths.get(&hit.inode) {
+                Some(path) => path.clone(),
+                None => {
+                    let path = self.path_of(image, hit.inode)?;
+                    paths.insert(hit.inode, path.clone());
+                    path
+                }
+            };
+            let text = preview(image, hit);
+            if self.json {
+                let mut object = json!({
+                    "rank": rank,
+                    "distance": distance_value(hit.distance),
+                    "path": escape_name(path.as_os_str().as_bytes()),
+                    "ino": hit.inode,
+                    "chunk": hit.chunk,
+                    "offset": hit.offset,
+                    "length": hit.length,
+                    "fresh": hit.fresh,
+                    "text": first_words(&text, JSON_CHARACTERS),
+                });
+                if several {
+                    object["query"] = json!(query);
+                }
+                output::json(&object)?;
+                continue;
+            }
+            let range = match hit.length {
+                0 => "whole file".to_owned(),
+                length => format!("bytes {}-{}", hit.offset, hit.offset.saturating_add(length)),
+            };
+            let stale = if hit.fresh { "" } else { ", stale" };
+            output::line(&format!(
+                "{rank:>3}  {:<9} {}  ({range}{stale})",
+                format!("{:.4}", distance_value(hit.distance)),
+                escape_name(path.as_os_str().as_bytes())
+            ))?;
+            let words = first_words(&text, PREVIEW_CHARACTERS);
+            if !words.is_empty() {
+                output::line(&format!("               {words}"))?;
+            }
+        }
+        if self.json {
+            return Ok(());
+        }
+        if hits.is_empty() {
+            output::line("Nothing was found.")?;
+        }
+        output::line(&summary(report))
+    }
+
+    /// The path of a hit, below the scope when it has one there.
+    fn path_of(&self, image: &Image, inode: u64) -> Outcome<PathBuf> {
+        let paths = image.paths(inode)?;
+        let below = paths.iter().find(|path| path.starts_with(&self.place.path));
+        Ok(below.or(paths.first()).cloned().unwrap_or_default())
+    }
+}
+
+/// The nearest of the answers to several queries, each passage once.
+fn nearest_of_all(mut hits: Vec<(usize, SearchHit)>, k: usize) -> Vec<(usize, SearchHit)> {
+    hits.sort_by_key(|(_, hit)| (hit.distance, hit.inode, hit.chunk));
+    let mut seen = std::collections::HashSet::new();
+    hits.retain(|(_, hit)| seen.insert((hit.inode, hit.chunk)));
+    hits.truncate(k);
+    hits
+}
+
+/// The first bytes of what a hit describes, for a fresh one: a stale range may hold anything. A
+/// file that cannot be read has none; the hit is printed all the same.
+fn preview(image: &Image, hit: &SearchHit) -> Vec<u8> {
+    if !hit.fresh {
+        return Vec::new();
+    }
+    let length = match hit.length {
+        0 => PREVIEW_BYTES,
+        length => PREVIEW_BYTES.min(usize::try_from(length).unwrap_or(PREVIEW_BYTES)),
+    };
+    let mut bytes = vec![0; length];
+    match image.core().read(hit.inode, hit.offset, &mut bytes) {
+        Ok(read) if !crate::passage::is_binary(&bytes[..read]) => {
+            bytes.truncate(read);
+            bytes
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// How the answer was found, in words.
+fn summary(report: &SearchReport) -> String {
+    let how = match report.plan {
+        SearchPlan::ExactScope => "all vectors below the directory compared",
+        SearchPlan::Graph => "graph search",
+        SearchPlan::ExactAll => "all vectors compared",
+        SearchPlan::GraphThenExact => "graph search, then all vectors compared",
+        SearchPlan::ExactStreamed => "all vectors read from the device and compared",
+    };
+    let sure = match report.completeness {
+        Completeness::Exact => "exact",
+        Completeness::Approximate => "approximate",
+        Completeness::Cut(CutReason::Work) => "cut short: too much work",
+        Completeness::Cut(CutReason::Damage) => "incomplete: damaged vectors were left out",
+    };
+    let graph = if report.graph_damaged { "; the stored graph is damaged" } else { "" };
+    let time = output::human_time(Duration::from_nanos(report.nanoseconds));
+    format!("{sure}; {how}; {} distances; {time}, loading included{graph}", report.examined)
+}
+
+/// All rows of a vector file as vectors of `shape`, for one request.
+fn all_rows(file: &Path, shape: &Shape) -> Outcome<Vec<u8>> {
+    let queries = all_query_rows(file, shape)?;
+    let rows = queries.len() / shape.row_bytes().max(1);
+    if rows > QUERIES_MAX {
+        return Err(Failure::Usage(format!(
+            "{} has {rows} rows, and at most {QUERIES_MAX} can be searched for at once: name one \
+             with FILE:ROW",
+            escape_name(file.as_os_str().as_bytes())
+        )));
+    }
+    Ok(queries)
+}
+
+/// All rows of a vector file as vectors of `shape`.
+pub fn all_query_rows(file: &Path, shape: &Shape) -> Outcome<Vec<u8>> {
+    let mut reader = ArrayReader::open(file)?;
+    let layout = reader.layout();
+    let name = reader.file().to_owned();
+    let fail = |error| Failure::Failed(format!("{name}: {error}"));
+    let converter =
+        RowConverter::new(layout.component, layout.columns, shape.element, shape.dimension)
+            .map_err(fail)?;
+    let (mut raw, mut queries) = (Vec::new(), Vec::new());
+    while reader.read_rows(4096, &mut raw)? > 0 {
+        for row in raw.chunks_exact(converter.source_row_bytes()) {
+            converter.convert(row, &mut queries).map_err(fail)?;
+        }
+        raw.clear();
+    }
+    Ok(queries)
+}
+
+/// The time that `--newer` names.
+fn parse_newer(text: &str) -> Outcome<Timestamp> {
+    parse_time(text).map_err(|error| Failure::Usage(format!("--newer: {error}")))
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! `vexfs tree`: everything below a directory.
+
+use crate::commands::ls::{self, inode_json, link_target, with_fields};
+use crate::escape::escape_name;
+use crate::failure::Outcome;
+use crate::output;
+use crate::place::{Place, place_parser, printable};
+use clap::Args;
+use serde_json::json;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use vexfs_engine::core::MODE_SYMLINK;
+use vexfs_engine::{Entry, Image, LastLink};
+
+const EXAMPLES: &str = "\
+Examples:
+  vexfs tree notes.img:/
+  vexfs tree -L 2 notes.img:/notes
+  vexfs tree --json notes.img:/ | jq -r 'select(.type == \"file\") | .path'";
+
+/// Show everything below a directory
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Go down at most so many directories
+    #[arg(short = 'L', long, value_name = "LEVELS")]
+    level: Option<usize>,
+
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Place IMAGE:/path
+    #[arg(value_name = "IMAGE:/PATH", value_parser = place_parser())]
+    place: Place,
+}
+
+/// A directory that is being printed.
+struct Level {
+    path: PathBuf,
+    /// What is left of it, last first.
+    entries: Vec<Entry>,
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub fn run(&self) -> Outcome {
+        let place = &self.place;
+        let image = place.open()?;
+        let number = image.resolve_with(&place.path, LastLink::Follow)?;
+        let inode = ls::inode(&image, number)?;
+        self.print(&image, &place.path, &printable(&place.path), "", number)?;
+        let mut stack = Vec::new();
+        if inode.is_directory() {
+            stack.push(self.level(&image, &place.path, 0)?);
+        }
+        let (mut directories, mut others) = (0_u64, 0_u64);
+        while let Some(level) = stack.last_mut() {
+            let Some(entry) = level.entries.pop() else {
+                stack.pop();
+                continue;
+            };
+            let path = level.path.join(&entry.name);
+            let lines: String = stack
+                .iter()
+                .enumerate()
+                .map(|(at, level)| match (at + 1 == stack.len(), level.entries.is_empty()) {
+                    (true, true) => "`-- ",
+                    (true, false) => "|-- ",
+                    (false, true) => "    ",
+                    (false, false) => "|   ",
+                })
+                .collect();
+            let name = escape_name(entry.name.as_bytes());
+            self.print(&image, &path, &name, &lines, entry.inode)?;
+            if entry.file_type == vexfs_engine::core::MODE_DIRECTORY {
+                directories += 1;
+                stack.push(self.level(&image, &path, stack.len())?);
+            } else {
+                others += 1;
+            }
+        }
+        if !self.json {
+            output::line(&format!("\n{directories} directories, {others} files"))?;
+        }
+        Ok(())
+    }
+
+    fn level(&self, image: &Image, path: &Path, depth: usize) -> Outcome<Level> {
+        let mut entries = Vec::new();
+        if self.level.is_none_or(|most| depth < most) {
+            entries = image.read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+            entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+        }
+        Ok(Level { path: path.to_owned(), entries })
+    }
+
+    fn print(&self, image: &Image, path: &Path, name: &str, lines: &str, number: u64) -> Outcome {
+        let inode = ls::inode(image, number)?;
+        let is_link = inode.file_type() == MODE_SYMLINK;
+        let target = if is_link { Some(link_target(image, path)?) } else { None };
+        if self.json {
+            let fields = json!({ "path": printable(path), "target": target });
+            return output::json(&with_fields(fields, inode_json(number, &inode)));
+        }
+        match target {
+            Some(target) => output::line(&format!("{lines}{name} -> {target}")),
+            None => output::line(&format!("{lines}{name}")),
+        }
+    }
+}

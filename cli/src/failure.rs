@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! How a command fails: with a message that names the object, and an exit code.
+
+use crate::escape::escape_name;
+use std::fmt::Display;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use vexfs_engine::{CoreError, Reason};
+
+/// The result of a command.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum Failure {
+    /// The work failed (exit code 1).
+    Failed(String),
+    /// The command line asks for what cannot be (exit code 2).
+    Usage(String),
+    /// Messages have been printed already; the work failed in part (exit code 1).
+    Told,
+    /// Whoever reads the output has gone (exit code 1, nothing is printed).
+    ReaderGone,
+}
+
+impl Failure {
+    /// A failure of the work, told by a printable message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    /// A command line that makes no sense, told by a printable message.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// Adds what to do about it.
+    pub fn hint(self, hint: &str) -> Self {
+        match self {
+            Self::Failed(message) => Self::Failed(format!("{message}\n  {hint}")),
+            Self::Usage(message) => Self::Usage(format!("{message}\n  {hint}")),
+            other => other,
+        }
+    }
+
+    /// A failure of the work on `object`.
+    pub fn about(object: impl AsRef<[u8]>, why: impl Display) -> Self {
+        Self::Failed(format!("{}: {why}", escape_name(object.as_ref())))
+    }
+
+    /// Prints what is to be printed, and gives the exit code.
+    pub fn report(&self, program: &str) -> ExitCode {
+        match self {
+            Self::Failed(message) => {
+                eprintln!("{program}: {message}");
+                ExitCode::from(1)
+            }
+            Self::Usage(message) => {
+                eprintln!("{program}: {message}\nTry '{program} --help'.");
+                ExitCode::from(2)
+            }
+            Self::Told | Self::ReaderGone => ExitCode::from(1),
+        }
+    }
+}
+
+/// What to do about an error of the engine.
+fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
+    Some(match &error.reason {
+        Reason::InUse => {
+            "Wait for the other program, or end it; a mounted device has to be unmounted first."
+        }
+        Reason::Core(core) => match core {
+            CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
+                "Check the image with fsck.vexfs -n; fsck.vexfs -y repairs it."
+            }
+            CoreError::NotVexfs(_) => "mkfs.vexfs makes a file system.",
+            CoreError::UnknownFeatures(_) => {
+                "Use the version of VexFS that made it, or a newer one."
+            }
+            CoreError::NoSpace => {
+                "Remove something, or copy the files to a larger image; what was stored is safe."
+            }
+            CoreError::Device(_) | CoreError::Poisoned => {
+                "What was synced is safe. See to the disk below, then run the command again."
+            }
+            CoreError::OtherWriter => {
+                "Two programs wrote to the image at a time; check it with fsck.vexfs -n."
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+impl From<vexfs_engine::Error> for Failure {
+    fn from(error: vexfs_engine::Error) -> Self {
+        let failure = Self::about(error.object.as_bytes(), &error.reason);
+        match hint(&error) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<crate::arrays::ArrayError> for Failure {
+    fn from(error: crate::arrays::ArrayError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<crate::embedder::EmbedError> for Failure {
+    fn from(error: crate::embedder::EmbedError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// For what is written to standard output: a reader that has gone is not worth a message.
+pub fn output_failure(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::Failed(format!("standard output: {error}")),
+    }
+}
+
+/// A failure of the core about `object`.
+pub fn core_failure(object: impl AsRef<[u8]>, error: vexfs_engine::CoreError) -> Failure {
+    Failure::about(object, vexfs_engine::describe(&error))
+}

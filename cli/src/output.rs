@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Printing: lines, tables with aligned columns, JSON objects one a line, sizes and progress.
+
+use crate::failure::{Outcome, output_failure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Prints a line.
+pub fn line(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").map_err(output_failure)
+}
+
+/// Prints bytes as they are.
+pub fn bytes(bytes: &[u8]) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(output_failure)
+}
+
+/// Prints an object as a line of JSON.
+pub fn json(object: &impl Serialize) -> Outcome {
+    let text = serde_json::to_string(object)
+        .map_err(|error| crate::failure::Failure::Failed(format!("JSON: {error}")))?;
+    line(&text)
+}
+
+/// Which side of a column its cells stand at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A table that is printed whole, its columns as wide as their widest cell.
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these headings; empty headings print none.
+    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row, a cell for each column.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Prints it.
+    pub fn print(&self) -> Outcome {
+        let headed = self.columns.iter().any(|(name, _)| !name.is_empty());
+        let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.to_string()).collect();
+        let rows = headed.then_some(&heading).into_iter().chain(&self.rows);
+        let width = |column: usize| {
+            rows.clone().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        };
+        let widths: Vec<usize> =
+            (0..self.columns.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for row in rows {
+            for (column, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+                let last = column + 1 == row.len();
+                match self.columns[column].1 {
+                    Align::Left if last => text.push_str(cell),
+                    Align::Left => text.extend([cell.as_str(), &pad]),
+                    Align::Right => text.extend([&pad, cell.as_str()]),
+                }
+                if !last {
+                    text.push_str("  ");
+                }
+            }
+            text.push('\n');
+        }
+        bytes(text.as_bytes())
+    }
+}
+
+/// A number of bytes for people: `17 B`, `4.0 KiB`, `1.5 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A duration for people: `850 us`, `12.3 ms`, `4.56 s`.
+pub fn human_time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// A bar that shows how far long work has come, on a terminal; nothing elsewhere.
+pub fn progress(what: &'static str, total: u64, in_bytes: bool) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let unit =
+        if in_bytes { "{bytes}/{total_bytes} {bytes_per_sec}" } else { "{pos}/{len} {per_sec}" };
+    let template = format!("{{msg:12}} {{wide_bar}} {unit} {{eta}}");
+    let bar = ProgressBar::new(total).with_message(what);
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short_and_right() {
+        let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB")];
+        for (bytes, text) in sizes {
+            assert_eq!(human_bytes(bytes), text);
+        }
+        assert_eq!(human_bytes((1 << 20) - 1), "1.0 MiB");
+        assert_eq!(human_bytes(u64::MAX), "16.0 EiB");
+        assert_eq!(human_time(Duration::from_micros(850)), "850 us");
+        assert_eq!(human_time(Duration::from_micros(12_340)), "12.3 ms");
+        assert_eq!(human_time(Duration::from_millis(4560)), "4.56 s");
+    }
+}

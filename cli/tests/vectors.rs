@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! The commands for collections, vectors, embedding and search, as a user runs them.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use vexfs_engine::{CreateOptions, Image, OpenOptions, SetAttributes};
+
+/// An image in a directory of its own.
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let fixture = Self { directory: tempfile::tempdir().unwrap() };
+        Image::create(fixture.image(), Some(64 << 20), &CreateOptions::default())
+            .unwrap()
+            .close()
+            .unwrap();
+        fixture
+    }
+
+    fn image(&self) -> PathBuf {
+        self.path("a.vexfs")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn open(&self) -> Image {
+        Image::open(self.image(), &OpenOptions::default()).unwrap()
+    }
+
+    fn write(&self, files: &[(&str, &str)]) {
+        let image = self.open();
+        for (path, text) in files {
+            image.create_dir_all(Path::new(path).parent().unwrap(), 0o755).unwrap();
+            image.write_file(path, text.as_bytes()).unwrap();
+        }
+        image.close().unwrap();
+    }
+
+    /// Runs `vexfs`, with `@` for the image's path.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let image = self.image().into_os_string().into_string().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_vexfs"))
+            .current_dir(self.directory.path())
+            .args(arguments.iter().map(|argument| argument.replace('@', &image)))
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `vexfs`, which must fail with this code, and returns what it says.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let text = self.ok(arguments);
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Writes a .npy file of rows of f32.
+    fn npy(&self, name: &str, rows: &[&[f32]]) {
+        let columns = rows.first().map_or(0, |row| row.len());
+        let header = format!(
+            "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {columns}), }}",
+            rows.len()
+        );
+        self.raw_npy(
+            name,
+            &header,
+            &rows.concat().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(),
+        );
+    }
+
+    fn raw_npy(&self, name: &str, header: &str, data: &[u8]) {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        let padded = format!("{header:<117}\n");
+        bytes.extend((padded.len() as u16).to_le_bytes());
+        bytes.extend(padded.as_bytes());
+        bytes.extend(data);
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+}
+
+fn paths(hits: &[Value]) -> Vec<&str> {
+    hits.iter().map(|hit| hit["path"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn rows_of_a_file_are_imported_found_listed_and_exported() {
+    let fixture = Fixture::new();
+    let rows: Vec<[f32; 3]> = (0..3000).map(|i| [i as f32, (i * i % 97) as f32, 1.0]).collect();
+    let slices: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
+    fixture.npy("base.npy", &slices);
+    fixture.ok(&["import", "--create", "@:/base.npy", "points", "base.npy"]);
+    let list = fixture.json(&["collection", "list", "@", "--json"]);
+    assert_eq!(list[0]["vectors"], 3000);
+    assert_eq!(list[0]["unindexed"], 0, "import returned before the graph was complete");
+
+    fixture.npy("query.npy", &[slices[123], slices[7]]);
+    for extra in [&["--exact"][..], &["--ef", "64"]] {
+        let mut arguments =
+            vec!["search", "@:/", "points", "--npy", "query.npy:0", "-k", "3", "--json"];
+        arguments.extend(extra);
+        let hits = fixture.json(&arguments);
+        assert_eq!(hits.len(), 3);
+        assert_eq!(
+            (hits[0]["chunk"].as_u64(), hits[0]["distance"].as_f64()),
+            (Some(123), Some(0.0))
+        );
+        // The range is that of the row's bytes in the file.
+        let (offset, length) = (hits[0]["offset"].as_u64().unwrap(), hits[0]["length"].as_u64());
+        assert_eq!((offset, length), (128 + 123 * 12, Some(12)));
+        for field in
+            ["rank", "distance", "path", "ino", "chunk", "offset", "length", "fresh", "text"]
+        {
+            assert!(hits[0].get(field).is_some(), "field {field} is missing");
+        }
+    }
+    let batch =
+        fixture.json(&["search", "@:/", "points", "--npy", "query.npy", "-k", "1", "--json"]);
+    let chunks: Vec<_> = batch.iter().map(|hit| hit["chunk"].as_u64().unwrap()).collect();
+    assert_eq!(chunks, [123, 7]);
+    let near =
+        ["search", "@:/", "points", "--npy", "query.npy:0", "-k", "50", "--radius", "0", "--json"];
+    assert_eq!(fixture.json(&near).len(), 1);
+
+    fixture.ok(&["export", "@", "points", "out.npy"]);
+    assert_eq!(std::fs::read(fixture.path("out.npy")).unwrap().len(), 128 + 3000 * 12);
+    assert!(fixture.fails(1, &["export", "@", "points", "out.npy"]).contains("-f overwrites"));
+    fixture.ok(&["export", "@", "points", "out.npy", "-f"]);
+
+    std::fs::write(fixture.path("truth.npy"), "").unwrap();
+    let truth: Vec<u8> = [123i32, 7].iter().flat_map(|row| row.to_le_bytes()).collect();
+    let header = "{'descr': '<i4', 'fortran_order': False, 'shape': (2, 1), }";
+    fixture.raw_npy("truth.npy", header, &truth);
+    let bench = ["bench", "ann", "@", "points", "--query", "query.npy", "--truth", "truth.npy"];
+    let lines = fixture.json(&[&bench[..], &["-k", "1", "--ef", "8,16", "--json"]].concat());
+    assert_eq!(lines.len(), 2);
+    for field in ["ef", "recall", "mean_us", "p50_us", "p99_us", "qps"] {
+        assert!(lines[0].get(field).is_some(), "field {field} is missing");
+    }
+    assert_eq!(lines[1]["recall"], 1.0);
+    assert!(fixture.fails(1, &[&bench[..], &["-k", "2"]].concat()).contains("do not answer"));
+
+    fixture.ok(&["collection", "rebuild", "@", "points"]);
+    fixture.ok(&["collection", "drop", "@", "points"]);
+    assert!(
+        fixture
+            .fails(1, &["collection", "show", "@", "points"])
+            .contains("no collection is called")
+    );
+}
+
+#[test]
+fn single_vectors_are_put_got_replaced_listed_and_removed() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/d/a", "one"), ("/d/b", "two")]);
+    fixture.ok(&[
+        "collection",
+        "create",
+        "@",
+        "v",
+        "--dim",
+        "2",
+        "--metric",
+        "l2",
+        "--model",
+        "mine",
+    ]);
+    fixture.ok(&["vector", "put", "@:/d/a", "v", "--values", "1,-2.5"]);
+    fixture.ok(&["vector", "put", "@:/d/a", "v", "--values", "3,4", "--chunk", "7", "--tag", "9"]);
+    assert_eq!(fixture.ok(&["vector", "get", "@:/d/a", "v"]), "1,-2.5\n");
+    fixture.ok(&["vector", "put", "@:/d/a", "v", "--values", "5,6"]);
+    assert_eq!(fixture.ok(&["vector", "get", "@:/d/a", "v"]), "5,6\n");
+    let listed = fixture.json(&["vector", "list", "@:/d/a", "--json"]);
+    let chunks: Vec<_> = listed.iter().map(|v| (v["chunk"].as_u64(), v["tag"].as_u64())).collect();
+    assert_eq!(chunks, [(Some(0), Some(0)), (Some(7), Some(9))]);
+    fixture.npy("q.npy", &[&[3.0, 4.0]]);
+    let tagged = ["search", "@:/", "v", "--npy", "q.npy", "--tag", "1-9", "--json"];
+    assert_eq!(fixture.json(&tagged).len(), 1);
+    fixture.ok(&["vector", "rm", "@:/d/a", "v", "--chunk", "7"]);
+    assert!(
+        fixture.fails(1, &["vector", "rm", "@:/d/a", "v", "--chunk", "7"]).contains("no vector")
+    );
+    assert!(
+        fixture.fails(1, &["vector", "get", "@:/d/a", "v", "--chunk", "7"]).contains("no vector")
+    );
+    fixture.ok(&["vector", "rm", "@:/d/a", "v", "--all"]);
+    assert_eq!(fixture.ok(&["vector", "list", "@:/d/a"]), "");
+
+    // Stale and fresh.
+    fixture.ok(&["vector", "put", "@:/d/b", "v", "--values", "3,4"]);
+    fixture.write(&[("/d/b", "changed")]);
+    let hits = fixture.json(&["search", "@:/", "v", "--npy", "q.npy", "--json"]);
+    assert_eq!((hits.len(), hits[0]["fresh"].as_bool()), (1, Some(false)));
+    assert!(
+        fixture.json(&["search", "@:/", "v", "--npy", "q.npy", "--fresh", "--json"]).is_empty()
+    );
+}
+
+const POEM: &str = "The quick brown fox jumps over the lazy dog near the river bank at dawn.";
+
+#[test]
+fn texts_are_embedded_once_found_by_words_and_gone_with_their_files() {
+    let fixture = Fixture::new();
+    fixture.write(&[
+        ("/a/poem.txt", POEM),
+        ("/a/copy.txt", POEM),
+        ("/b/law.txt", "Provided as is, without warranty of any kind, express or implied."),
+        ("/b/soup.md", "Boil the water, add carrots, onions and salt, then simmer for an hour."),
+        ("/b/empty", ""),
+        ("/b/binary", "\0\0\u{1}\u{2}binary\0"),
+    ]);
+    fixture.open().symlink("poem.txt", "/a/link").unwrap();
+    let first = fixture.json(&["embed", "@:/", "texts", "--json"]);
+    assert_eq!((first[0]["files"].as_u64(), first[0]["passages"].as_u64()), (Some(4), Some(4)));
+    assert_eq!(first[0]["reused"], 1, "the second copy of a passage was embedded again");
+    let over = &first[0]["passed_over"];
+    assert_eq!(over["binary"][0], "/b/binary");
+    assert_eq!(over["empty"][0], "/b/empty");
+    assert_eq!(over["not a regular file"][0], "/a/link");
+    let again = fixture.json(&["embed", "@:/", "texts", "--json"]);
+    assert_eq!((again[0]["files"].as_u64(), again[0]["fresh_files"].as_u64()), (Some(0), Some(4)));
+
+    let search = |extra: &[&str]| {
+        fixture.json(&[&["search", "@:/", "texts", "--json", "-k", "3"], extra].concat())
+    };
+    let warranty = ["--text", "without any warranty"];
+    let hits = search(&warranty);
+    assert_eq!(paths(&hits)[0], "/b/law.txt");
+    assert!(hits[0]["text"].as_str().unwrap().starts_with("Provided as is"));
+    let hits = search(&["--like", "@:/a/poem.txt"]);
+    assert_eq!(
+        (paths(&hits)[0], hits[0]["distance"].as_f64().unwrap() < 0.001),
+        ("/a/copy.txt", true)
+    );
+    assert!(!paths(&hits).contains(&"/a/poem.txt"), "a file was found to be like itself");
+    assert_eq!(paths(&search(&["--text", "water carrots", "--suffix", ".md"])), ["/b/soup.md"]);
+    assert_eq!(search(&["--text", "fox", "--newer", "2000-01-01"]).len(), 3);
+    assert!(search(&["--text", "fox", "--newer", "2999-01-01"]).is_empty());
+    let below = fixture.json(&["search", "@:/a", "texts", "--json", "--text", "warranty"]);
+    assert_eq!(below.len(), 2, "the scope is not kept");
+
+    // On behalf of a user who may not read one directory.
+    let image = fixture.open();
+    let b = image.resolve("/b").unwrap();
+    let closed = SetAttributes { mode: Some(0o700), ..Default::default() };
+    image.set_attributes(b, &closed).unwrap();
+    image.close().unwrap();
+    let hits = search(&["--text", "without any warranty", "--as", "1000:1000"]);
+    assert!(hits.iter().all(|hit| hit["path"].as_str().unwrap().starts_with("/a/")));
+    assert_eq!(paths(&search(&[&warranty[..], &["--as", "0"]].concat()))[0], "/b/law.txt");
+
+    let image = fixture.open();
+    image.remove_file("/b/law.txt").unwrap();
+    image.rename("/a", "/moved", vexfs_engine::RenameMode::Replace).unwrap();
+    image.close().unwrap();
+    assert!(!paths(&search(&warranty)).contains(&"/b/law.txt"));
+    assert!(paths(&search(&["--text", "quick brown fox"]))[0].starts_with("/moved/"));
+    let text = fixture.ok(&["search", "@:/", "texts", "--text", "quick brown fox", "-k", "1"]);
+    assert!(text.contains("The quick brown fox"), "{text}");
+}
+
+#[test]
+fn a_program_of_the_user_embeds() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/x", "aaaa b"), ("/y", "cc dddddddd")]);
+    // A vector of the text's length and a one, for any number of texts in a request.
+    let script = r#"printf '{"model":"lengths","dimension":2}\n'
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+  texts=$(printf '%s' "$line" | sed 's/.*"texts":\[//; s/\].*//')
+  vectors=""
+  old=$IFS; IFS=','
+  for text in $texts; do vectors="$vectors${vectors:+,}[${#text},1]"; done
+  IFS=$old
+  printf '{"id":%s,"vectors":[%s]}\n' "$id" "$vectors"
+done
+"#;
+    std::fs::write(fixture.path("embed.sh"), script).unwrap();
+    let embedder = format!("cmd:sh {}", fixture.path("embed.sh").display());
+    fixture.ok(&["embed", "@:/", "lengths", "--embedder", &embedder, "--metric", "l2"]);
+    let shown = fixture.json(&["collection", "show", "@", "lengths", "--json"]);
+    assert_eq!(
+        (shown[0]["model"].as_str(), shown[0]["dimension"].as_u64()),
+        (Some("lengths"), Some(2))
+    );
+    let search = ["search", "@:/", "lengths", "--text", "123456", "-k", "1", "--json"];
+    assert!(fixture.fails(1, &search).contains("--embedder"));
+    let hits = fixture.json(&[&search[..], &["--embedder", &embedder]].concat());
+    assert_eq!(paths(&hits), ["/x"]);
+    assert!(fixture.fails(1, &["embed", "@:/", "lengths"]).contains("cannot be compared"));
+    let broken = ["embed", "@:/", "other", "--embedder", "cmd:sh -c 'exit 3'"];
+    assert!(!fixture.fails(1, &broken).is_empty());
+}
+
+#[test]
+fn wrong_input_is_refused_with_words_and_changes_nothing() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/f", "text")]);
+    fixture.ok(&["collection", "create", "@", "v", "--dim", "3", "--metric", "cosine"]);
+    fixture.npy("two.npy", &[&[1.0, 2.0]]);
+    fixture.npy("three.npy", &[&[1.0, 2.0, 3.0]]);
+    fixture.npy("nan.npy", &[&[1.0, 2.0, 3.0], &[1.0, f32::NAN, 3.0]]);
+    fixture.npy("infinite.npy", &[&[1.0, f32::INFINITY, 3.0]]);
+    fixture.npy("zero.npy", &[&[0.0, 0.0, 0.0]]);
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 3), }";
+    fixture.raw_npy("lying.npy", header, &[0; 12]);
+    let says = |code: i32, arguments: &[&str], words: &str| {
+        let error = fixture.fails(code, arguments);
+        assert!(error.to_lowercase().contains(words), "{arguments:?} says: {error}");
+    };
+    for (file, words) in [
+        ("two.npy", "3"),
+        ("nan.npy", "1"),
+        ("infinite.npy", "0"),
+        ("zero.npy", "0"),
+        ("lying.npy", "lying.npy"),
+        ("missing.npy", "missing.npy"),
+    ] {
+        says(1, &["import", "@:/imported", "v", file], words);
+        // Neither the file nor any of its rows is there.
+        assert_eq!(fixture.open().read_dir("/").unwrap().count(), 1, "{file} left something");
+    }
+    says(
+        1,
+        &["import", "@:/imported", "nowhere", "three.npy"],
+        "no collection is called 'nowhere'",
+    );
+    says(1, &["import", "@:/f", "v", "three.npy"], "is there already");
+    let shown = fixture.json(&["collection", "show", "@", "v", "--json"]);
+    assert_eq!(shown[0]["vectors"], 0);
+    says(1, &["vector", "put", "@:/f", "v", "--values", "1,2"], "3");
+    says(2, &["vector", "put", "@:/f", "v", "--values", "1,x,3"], "not numbers");
+    says(1, &["vector", "put", "@:/f", "v", "--values", "0,0,0"], "zero");
+    says(1, &["vector", "put", "@:/missing", "v", "--values", "1,2,3"], "not found");
+    says(1, &["vector", "put", "@:/", "v", "--values", "1,2,3"], "directory");
+    fixture.ok(&["vector", "put", "@:/f", "v", "--values", "1,2,3"]);
+
+    let search = |extra: &[&'static str]| [&["search", "@:/", "v", "--npy"], extra].concat();
+    says(1, &search(&["three.npy", "-k", "0"]), "-k 0: a search finds 1 to");
+    says(1, &search(&["three.npy", "-k", "100000000"]), "a search finds 1 to");
+    says(1, &search(&["two.npy"]), "3");
+    says(1, &search(&["zero.npy"]), "zero");
+    says(1, &search(&["nan.npy:1"]), "not");
+    says(1, &search(&["three.npy:5"]), "row");
+    says(2, &search(&["three.npy", "--radius", "nan"]), "radius");
+    says(2, &search(&["three.npy", "--newer", "soon"]), "newer");
+    says(2, &search(&["three.npy", "--as", "me"]), "--as");
+    says(2, &search(&["three.npy", "--text", "both"]), "--text");
+    says(2, &["search", "@:/", "v"], "--text");
+    says(1, &["search", "@:/nowhere", "v", "--npy", "three.npy"], "not found");
+    says(1, &["search", "@:/", "w", "--npy", "three.npy"], "no collection is called 'w'");
+    says(1, &["search", "@:/", "v", "--text", "x"], "model");
+    says(2, &["search", "plain", "v", "--text", "x"], "image:/path");
+    says(1, &["search", "nothing.vexfs:/", "v", "--text", "x"], "nothing.vexfs");
+    says(1, &["collection", "create", "@", "v", "--dim", "3"], "exists");
+    says(1, &["collection", "create", "@", "w", "--dim", "0"], "dimension");
+    says(1, &["collection", "create", "@", "w", "--dim", "16385"], "dimension");
+    says(1, &["collection", "create", "@", "a/b", "--dim", "3"], "name");
+    says(2, &["collection", "create", "@", "w"], "--dim");
+    says(2, &["collection", "create", "@", "w", "--dim", "3", "--type", "f64"], "f64");
+    says(2, &["frobnicate"], "frobnicate");
+}
