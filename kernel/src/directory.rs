@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Directories: names, and making and removing them.
+
+use crate::boundary::{bytes, deliver, status};
+use core::ffi::c_void;
+use vexfs_core::{Error, FileSystem, NewInode, RenameMode};
+
+/// Finds the inode that a name of directory `parent` names.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes; `number` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_lookup(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+    number: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { deliver(file_system.lookup(parent, bytes(name, name_bytes)), number) }
+}
+
+/// [`NewInode`] with a layout that C can declare.
+#[repr(C)]
+pub struct NewFields {
+    /// Number of a device node: major << 32 | minor; 0 for anything else.
+    pub device: u64,
+    /// Type and permissions, as `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl NewFields {
+    fn inode(&self) -> NewInode {
+        NewInode { mode: self.mode, owner: (self.uid, self.gid), device: self.device }
+    }
+}
+
+/// Makes a file, directory, device node, fifo or socket and writes its inode number.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes; `number` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_create(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+    new: &NewFields,
+    number: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { deliver(file_system.create(parent, bytes(name, name_bytes), &new.inode()), number) }
+}
+
+/// Makes a regular file without a name, held open, and writes its inode number.
+///
+/// # Safety
+/// `number` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_create_unnamed(
+    file_system: &FileSystem,
+    new: &NewFields,
+    number: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { deliver(file_system.create_unnamed(&new.inode()), number) }
+}
+
+/// Makes a symbolic link and writes its inode number.
+///
+/// # Safety
+/// `name` and `target` point to as many bytes as is said of them; `number` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_create_symlink(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+    target: *const u8,
+    target_bytes: usize,
+    owner: &NewFields,
+    number: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let (name, target) = unsafe { (bytes(name, name_bytes), bytes(target, target_bytes)) };
+    let made = file_system.create_symlink(parent, name, target, (owner.uid, owner.gid));
+    // SAFETY: the caller's word.
+    unsafe { deliver(made, number) }
+}
+
+/// Gives an inode that is no directory one more name.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_link(
+    file_system: &FileSystem,
+    number: u64,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller's word.
+    status(file_system.link(number, parent, unsafe { bytes(name, name_bytes) }))
+}
+
+/// Removes a name of anything but a directory.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_unlink(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller's word.
+    status(file_system.unlink(parent, unsafe { bytes(name, name_bytes) }))
+}
+
+/// Removes an empty directory.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_remove_directory(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller's word.
+    status(file_system.remove_directory(parent, unsafe { bytes(name, name_bytes) }))
+}
+
+const RENAME_NOREPLACE: u32 = 1;
+const RENAME_EXCHANGE: u32 = 2;
+
+/// Renames as renameat2(2) does; `flags` are 0, `RENAME_NOREPLACE` or `RENAME_EXCHANGE`.
+///
+/// # Safety
+/// `name` and `new_name` point to as many bytes as is said of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_rename(
+    file_system: &FileSystem,
+    parent: u64,
+    name: *const u8,
+    name_bytes: usize,
+    new_parent: u64,
+    new_name: *const u8,
+    new_name_bytes: usize,
+    flags: u32,
+) -> i32 {
+    let mode = match flags {
+        0 => RenameMode::Replace,
+        RENAME_NOREPLACE => RenameMode::NoReplace,
+        RENAME_EXCHANGE => RenameMode::Exchange,
+        _ => return status(Err(Error::Invalid("flags of a rename"))),
+    };
+    // SAFETY: the caller's word.
+    let (name, new_name) = unsafe { (bytes(name, name_bytes), bytes(new_name, new_name_bytes)) };
+    status(file_system.rename(parent, name, new_parent, new_name, mode))
+}
+
+/// Takes an entry from the core; a false answer ends the listing. `next` is the position from which
+/// to go on after it, `file_type` a `DT_` number.
+pub type EachEntry = extern "C" fn(
+    context: *mut c_void,
+    name: *const u8,
+    name_bytes: usize,
+    inode: u64,
+    file_type: u8,
+    next: u64,
+) -> bool;
+
+/// Lists a directory from `position` on, `.` and `..` first. `each` must not call the file system.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_read_directory(
+    file_system: &FileSystem,
+    number: u64,
+    position: u64,
+    each: EachEntry,
+    context: *mut c_void,
+) -> i32 {
+    status(file_system.read_directory(number, position, &mut |entry| {
+        let (name, bytes) = (entry.name.as_ptr(), entry.name.len());
+        each(context, name, bytes, entry.inode, entry.file_type, entry.next)
+    }))
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! File data for a host that owns the page cache: reserve at write, allocate and complete at
+//! writeback, map at read. The C half moves the bytes.
+
+use crate::boundary::{deliver, failure, status};
+use crate::file::state_number;
+use alloc::vec::Vec;
+use vexfs_core::{Completion, Error, FileSystem, InFlight, MappedExtent};
+use vexfs_memory::TryVec;
+
+/// [`MappedExtent`] with a layout that C can declare.
+#[repr(C)]
+pub struct Mapping {
+    /// First logical block.
+    pub block: u64,
+    /// Blocks, at least 1.
+    pub blocks: u64,
+    /// First block on the device; 0 for holes and inline files.
+    pub device_block: u64,
+    /// As [`state_number`] says.
+    pub state: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Tells what the file is from logical block `block` on, as far as that is one piece and at most
+/// `blocks` blocks, and writes the checksums of written blocks to `checksums`.
+///
+/// # Safety
+/// `mapping` may be written to, `checksums` has room for `blocks` numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_map(
+    file_system: &FileSystem,
+    number: u64,
+    block: u64,
+    blocks: u64,
+    mapping: *mut Mapping,
+    checksums: *mut u32,
+) -> i32 {
+    let found = file_system.map(number, block, blocks).and_then(|found| {
+        let MappedExtent { block, blocks: mapped, state, device_block, checksums: sums } = found;
+        if mapped > blocks.max(1) || sums.len() as u64 > blocks {
+            return Err(Error::Range);
+        }
+        // SAFETY: there is room for `blocks` numbers, by the caller's word, and no more are
+        // written, as just checked.
+        unsafe { core::ptr::copy_nonoverlapping(sums.as_ptr(), checksums, sums.len()) };
+        let state = state_number(state);
+        Ok(Mapping { block, blocks: mapped, device_block, state, reserved: 0 })
+    });
+    // SAFETY: the caller's word.
+    unsafe { deliver(found, mapping) }
+}
+
+/// Reserves space for blocks that will be written later.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_reserve(file_system: &FileSystem, blocks: u64) -> i32 {
+    status(file_system.reserve(blocks))
+}
+
+/// Lets reserved blocks go.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_unreserve(file_system: &FileSystem, blocks: u64) {
+    file_system.unreserve(blocks);
+}
+
+/// [`InFlight`] with a layout that C can declare.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// First logical block.
+    pub block: u64,
+    /// First block on the device.
+    pub device_block: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// 1 if they belong to the file already, unwritten; else 0.
+    pub in_place: u64,
+}
+
+impl From<&InFlight> for Piece {
+    fn from(blocks: &InFlight) -> Self {
+        let InFlight { block, device_block, blocks, in_place } = *blocks;
+        Self { block, device_block, blocks, in_place: u64::from(in_place) }
+    }
+}
+
+impl From<&Piece> for InFlight {
+    fn from(piece: &Piece) -> Self {
+        let Piece { block, device_block, blocks, in_place } = *piece;
+        Self { block, device_block, blocks, in_place: in_place != 0 }
+    }
+}
+
+/// Allocates blocks for `blocks` logical blocks from `block` on, using up `reserved` of the reserved
+/// ones, and writes them as pieces. Returns how many pieces, or a negative errno.
+///
+/// # Safety
+/// `pieces` has room for `blocks` pieces.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_allocate(
+    file_system: &FileSystem,
+    number: u64,
+    block: u64,
+    blocks: u64,
+    reserved: u64,
+    pieces: *mut Piece,
+) -> i64 {
+    let allocated = match file_system.allocate(number, block, blocks, reserved) {
+        Ok(allocated) => allocated,
+        Err(error) => return i64::from(failure(&error)),
+    };
+    for (at, piece) in allocated.iter().enumerate() {
+        // SAFETY: every piece has a block at least, so there are at most `blocks` of them, which
+        // have room by the caller's word.
+        unsafe { pieces.add(at).write(Piece::from(piece)) };
+    }
+    allocated.len() as i64
+}
+
+/// Makes written blocks part of the file, which grows to `size` if it is smaller. On error nothing
+/// has changed and the blocks are cancelled.
+///
+/// # Safety
+/// `pieces` points to `count` pieces, `checksums` to a number for each of their blocks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_complete(
+    file_system: &FileSystem,
+    number: u64,
+    pieces: *const Piece,
+    count: usize,
+    checksums: *const u32,
+    size: u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let pieces = unsafe { core::slice::from_raw_parts(pieces, count) };
+    let mut completions = Vec::new();
+    let mut at = checksums;
+    for piece in pieces {
+        let blocks = InFlight::from(piece);
+        // SAFETY: there is a checksum for each block of each piece, by the caller's word; `at`
+        // moves by the blocks of a piece at a time and so stays within them or at their end.
+        let checksums = unsafe {
+            let these = core::slice::from_raw_parts(at, piece.blocks as usize);
+            at = at.add(these.len());
+            these
+        };
+        if completions.try_push(Completion { blocks, checksums }).is_err() {
+            for piece in pieces {
+                file_system.cancel(&InFlight::from(piece));
+            }
+            return failure(&Error::OutOfMemory);
+        }
+    }
+    status(file_system.complete(number, &completions, Some(size)))
+}
+
+/// Gives allocated blocks back that will not be completed.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_cancel(file_system: &FileSystem, piece: &Piece) {
+    file_system.cancel(&InFlight::from(piece));
+}
+
+/// Notes that the file's bytes are changing, and writes its content version then.
+///
+/// # Safety
+/// `content_version` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_touch_data(
+    file_system: &FileSystem,
+    number: u64,
+    content_version: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { deliver(file_system.touch_data(number), content_version) }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A mounted file system: opening and closing it, its numbers, its label, making changes durable.
+//!
+//! The handle is a [`FileSystem`]; every entry point but `vexfs_unmount` may be called with it from
+//! many threads at once.
+
+use crate::boundary::{bytes, deliver, hand_over, status};
+use crate::host::host;
+use alloc::boxed::Box;
+use core::ffi::c_void;
+use vexfs_core::{Error, FileSystem, FileSystemStatus, OpenOptions};
+
+/// Opens the file system on `device`, an object of the C half that must outlive the handle, and
+/// writes the handle to `file_system`. `cache_bytes` bounds the clean tree nodes kept in memory.
+///
+/// # Safety
+/// `device` is what the `vexfs_host_device_*` functions take; `file_system` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_mount(
+    device: *mut c_void,
+    read_only: bool,
+    discard: bool,
+    cache_bytes: usize,
+    file_system: *mut *mut FileSystem,
+) -> i32 {
+    let options = OpenOptions { read_only, discard, cache_bytes };
+    let opened =
+        host(device).map_err(Error::from).and_then(|host| FileSystem::open(host, &options));
+    // SAFETY: the caller's word.
+    unsafe { hand_over(opened, file_system) }
+}
+
+/// Closes the file system. What was not committed is lost.
+///
+/// # Safety
+/// `file_system` came from `vexfs_mount` and is used by nobody, now or later.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_unmount(file_system: *mut FileSystem) {
+    // SAFETY: the caller's word; the handle was made of a box.
+    drop(unsafe { Box::from_raw(file_system) });
+}
+
+/// Whether nothing may be written, by choice or after a failure.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_is_read_only(file_system: &FileSystem) -> bool {
+    file_system.is_read_only()
+}
+
+/// What `statfs` and the module's files below `/sys` tell.
+///
+/// # Safety
+/// `place` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_status(file_system: &FileSystem, place: *mut Status) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { deliver(Ok(Status::from(&file_system.status())), place) }
+}
+
+/// Sets the label, at most 64 bytes of UTF-8.
+///
+/// # Safety
+/// `label` points to `label_bytes` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_set_label(
+    file_system: &FileSystem,
+    label: *const u8,
+    label_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let label = unsafe { bytes(label, label_bytes) };
+    status(match core::str::from_utf8(label) {
+        Ok(label) => file_system.set_label(label),
+        Err(_) => Err(Error::Invalid("label is not UTF-8")),
+    })
+}
+
+/// Makes everything done so far durable.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_commit(file_system: &FileSystem) -> i32 {
+    status(file_system.commit())
+}
+
+/// [`FileSystemStatus`] with a layout that C can declare.
+#[repr(C)]
+pub struct Status {
+    /// Blocks of the file system.
+    pub blocks: u64,
+    /// Blocks not in use.
+    pub blocks_free: u64,
+    /// Of these, blocks that ordinary operations may use.
+    pub blocks_available: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Inodes that may still be made.
+    pub inodes_free: u64,
+    /// Number of the last published state.
+    pub generation: u64,
+    /// How often a writer has taken the file system over.
+    pub writer_generation: u64,
+    /// Feature bits: compatible, read-only compatible, incompatible.
+    pub features: [u64; 3],
+    /// When it was made, seconds since 1970.
+    pub created_seconds: i64,
+    /// When the last state was published, seconds since 1970.
+    pub published_seconds: i64,
+    /// Bytes that tree nodes take in memory.
+    pub cache_bytes: u64,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Levels of the tree.
+    pub tree_levels: u32,
+    /// Identity.
+    pub uuid: [u8; 16],
+    /// Name, padded with zeros.
+    pub label: [u8; 64],
+    /// 1 if nothing may be written, else 0.
+    pub read_only: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl From<&FileSystemStatus> for Status {
+    fn from(status: &FileSystemStatus) -> Self {
+        Self {
+            blocks: status.blocks,
+            blocks_free: status.blocks_free,
+            blocks_available: status.blocks_available,
+            inodes: status.inodes,
+            inodes_free: status.inodes_free,
+            generation: status.generation,
+            writer_generation: status.writer_generation,
+            features: status.features,
+            created_seconds: status.created_seconds,
+            published_seconds: status.published_seconds,
+            cache_bytes: status.cache_bytes,
+            block_bytes: status.block_bytes,
+            tree_levels: status.tree_levels,
+            uuid: status.uuid,
+            label: status.label,
+            read_only: u32::from(status.read_only),
+            reserved: 0,
+        }
+    }
+}
