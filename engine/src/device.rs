@@ -43,6 +43,15 @@ struct Inner {
     is_block_device: bool,
 }
 
+impl Drop for Inner {
+    /// A child process that another thread is starting holds a copy of the descriptor until it
+    /// runs its program, and with it the lock, which only this ends at once.
+    fn drop(&mut self) {
+        // It fails where there was no lock to begin with.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl Device {
     /// Opens what is at `path` and locks it.
     ///

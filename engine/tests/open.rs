@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use vexfs_engine::core::layout::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, SuperblockLayout};
 use vexfs_engine::{CoreError, CreateOptions, Image, OpenOptions, Reason};
 
@@ -200,6 +201,24 @@ fn a_second_process_is_refused_until_the_first_is_done() {
     lines.for_each(drop);
     assert!(child.wait().unwrap().success());
     assert!(writable(&path).unwrap().metadata("/second").is_ok());
+}
+
+/// A child holds copies of this process's descriptors from its start until it runs its program.
+#[test]
+fn a_closed_image_is_free_while_other_threads_start_processes() {
+    let scratch = Scratch::new();
+    let path = scratch.image();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        });
+        let failure = (0..2000).find_map(|_| writable(&path).err());
+        done.store(true, Ordering::Relaxed);
+        assert!(failure.is_none(), "{}", failure.unwrap());
+    });
 }
 
 #[test]
