@@ -54,8 +54,8 @@ fn run(core: &FileSystem, interval: Duration, stop: &Stop) {
 fn maintain(core: &FileSystem, stop: &Stop) {
     let mut collections = Vec::new();
     let listed = core.collections(&mut |info| {
-        // One that nobody has used is left on the device.
-        if info.loaded && info.unindexed > 0 {
+        // One that nobody has searched is left on the device.
+        if info.loaded {
             collections.push(info.number);
         }
         true
