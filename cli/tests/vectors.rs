@@ -309,6 +309,38 @@ done
 }
 
 #[test]
+fn a_file_with_a_refused_passage_is_left_as_it_was_and_tried_again() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/bad", "poison"), ("/good", "honey"), ("/huge", "huge")]);
+    // Refuses any request with a certain word in it, until a file is there.
+    let (cured, script) = (fixture.path("cured"), fixture.path("embed.sh"));
+    let program = r#"printf '{"model":"careful","dimension":1}\n'
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+  case $line in
+  *poison*) [ -e "$0.cured" ] || { printf '{"id":%s,"error":"no poison"}\n' "$id"; continue; } ;;
+  esac
+  value=1
+  case $line in *huge*) [ -e "$0.cured" ] || value=1e30 ;; esac
+  count=$(printf '%s' "$line" | sed 's/.*"texts":\[//; s/\].*//' | tr -cd , | wc -c)
+  vectors="[$value]"
+  while [ "$count" -gt 0 ]; do vectors="$vectors,[$value]"; count=$((count - 1)); done
+  printf '{"id":%s,"vectors":[%s]}\n' "$id" "$vectors"
+done
+"#;
+    std::fs::write(&script, program.replace("$0.cured", &cured.display().to_string())).unwrap();
+    let embedder = format!("cmd:sh {}", script.display());
+    let embed = ["embed", "@:/", "c", "--embedder", &embedder, "--metric", "l2"];
+    let said = fixture.fails(1, &embed);
+    assert!(said.contains("no poison") && said.contains("/bad: left as it was"), "{said}");
+    let rows = || fixture.json(&["collection", "show", "@", "c", "--json"])[0]["vectors"].as_u64();
+    assert_eq!(rows(), Some(1), "only the good file has a vector");
+    std::fs::write(&cured, "").unwrap();
+    fixture.ok(&embed);
+    assert_eq!(rows(), Some(3));
+}
+
+#[test]
 fn wrong_input_is_refused_with_words_and_changes_nothing() {
     let fixture = Fixture::new();
     fixture.write(&[("/f", "text")]);

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Instant;
-use vexfs_engine::core::{CollectionInfo, CollectionOptions, Error, Quantization, VectorPut};
+use vexfs_engine::core::{
+    CollectionInfo, CollectionOptions, Error, PUT_VECTORS_MAX, Quantization, VectorPut,
+};
 use vexfs_engine::{Image, Threads};
 use vexfs_simd::{Metric, Shape};
 
@@ -60,14 +62,23 @@ pub struct Arguments {
     json: bool,
 }
 
-/// A passage, and its vector once there is one.
+/// A passage, and what became of it.
 struct Piece {
     offset: u64,
     length: u64,
     digest: [u8; 16],
-    vector: Option<Vec<u8>>,
-    /// Whether it still has to be embedded (or else it has a vector, or nothing to embed).
-    waiting: bool,
+    state: State,
+}
+
+#[derive(Clone)]
+enum State {
+    /// It, or an earlier passage of the same text, still has to be embedded.
+    Waiting,
+    Vector(Vec<u8>),
+    /// There is nothing to embed in it.
+    Nothing,
+    /// The embedder has no vector for it.
+    Failed,
 }
 
 /// A file on its way.
@@ -85,7 +96,6 @@ struct Counts {
     passages: u64,
     embedded: u64,
     reused: u64,
-    stale_files: u64,
 }
 
 struct Run<'a> {
@@ -256,21 +266,22 @@ impl Run<'_> {
         self.passed_over.entry(why.into()).or_default().push(name);
     }
 
-    /// Whether the file has vectors in the collection, all of its present content.
+    /// Whether the file has vectors in the collection, the first chunk's among them, all of its
+    /// present content.
     fn is_fresh(&self, inode: u64) -> Outcome<bool> {
-        let (mut any, mut fresh) = (false, true);
+        let (mut whole, mut fresh) = (false, true);
         let number = self.info.number;
         self.image
             .core()
             .vectors_of(inode, &mut |vector| {
                 if vector.collection == number {
-                    any = true;
+                    whole |= vector.chunk == 0;
                     fresh &= vector.fresh;
                 }
                 fresh
             })
             .map_err(|error| core_failure(format!("inode {inode}"), error))?;
-        Ok(any && fresh)
+        Ok(whole && fresh)
     }
 
     /// Cuts a file into passages. The inner error says why the file is passed over.
@@ -285,30 +296,24 @@ impl Run<'_> {
         let mut pieces: Vec<Piece> = Vec::new();
         while let Some(passage) = passages.next_passage().map_err(fail)? {
             let digest = passage.digest();
-            let mut piece = Piece {
-                offset: passage.offset,
-                length: passage.bytes.len() as u64,
-                digest,
-                vector: None,
-                waiting: false,
-            };
-            match self.image.core().find_by_digest(self.info.number, &digest) {
+            let state = match self.image.core().find_by_digest(self.info.number, &digest) {
                 Ok((_, bytes)) => {
-                    piece.vector = Some(bytes);
                     self.counts.reused += 1;
+                    State::Vector(bytes)
                 }
                 Err(Error::NotFound) => {
-                    piece.waiting = true;
                     if let std::collections::btree_map::Entry::Vacant(e) = self.seen.entry(digest) {
                         e.insert((work, pieces.len()));
                         self.texts.push((work, pieces.len(), passage.text().into_owned()));
                     } else {
                         self.counts.reused += 1;
                     }
+                    State::Waiting
                 }
                 Err(error) => return Err(core_failure(path.as_os_str().as_bytes(), error)),
-            }
-            pieces.push(piece);
+            };
+            let length = passage.bytes.len() as u64;
+            pieces.push(Piece { offset: passage.offset, length, digest, state });
         }
         if pieces.is_empty() {
             return Ok(Err("no text in it".to_owned()));
@@ -322,40 +327,16 @@ impl Run<'_> {
         let batch = self.embedder.batch().max(1);
         let texts = std::mem::take(&mut self.texts);
         for part in texts.chunks(batch) {
-            let strings: Vec<&str> = part.iter().map(|(_, _, text)| text.as_str()).collect();
-            let vectors = match self.embedder.embed(&strings) {
-                Ok(vectors) => vectors,
-                Err(error) if error.is_final() => return Err(error.into()),
-                Err(error) => {
-                    self.failed += 1;
-                    Failure::from(error).report("vexfs");
-                    vec![None; part.len()]
-                }
-            };
-            for ((work, piece, _), vector) in part.iter().zip(vectors) {
-                let piece = &mut self.works[*work].pieces[*piece];
-                piece.waiting = false;
-                let Some(vector) = vector else { continue };
-                let zero = vector.iter().all(|value| *value == 0.0);
-                if zero && self.info.shape.metric == Metric::Cosine {
-                    continue;
-                }
-                let mut bytes = Vec::new();
-                self.converter.convert(&float_row(&vector), &mut bytes).map_err(|error| {
-                    Failure::Failed(format!("embedder {}: {error}", self.embedder.model()))
-                })?;
-                piece.vector = Some(bytes);
-                self.counts.embedded += 1;
-            }
+            self.embed(part)?;
         }
         let seen = std::mem::take(&mut self.seen);
         for at in 0..self.works.len() {
             for piece in 0..self.works[at].pieces.len() {
                 let this = &self.works[at].pieces[piece];
-                if this.waiting {
-                    let first = seen.get(&this.digest).copied();
-                    let vector = first.and_then(|(w, p)| self.works[w].pieces[p].vector.clone());
-                    self.works[at].pieces[piece].vector = vector;
+                if matches!(this.state, State::Waiting) {
+                    let (work, first) = seen[&this.digest];
+                    self.works[at].pieces[piece].state =
+                        self.works[work].pieces[first].state.clone();
                 }
             }
         }
@@ -368,35 +349,83 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Embeds texts; those that the embedder refuses, one by one.
+    fn embed(&mut self, texts: &[(usize, usize, String)]) -> Outcome {
+        let strings: Vec<&str> = texts.iter().map(|(_, _, text)| text.as_str()).collect();
+        match self.embedder.embed(&strings) {
+            Ok(vectors) => {
+                for ((work, piece, _), vector) in texts.iter().zip(vectors) {
+                    let state = self.state(vector);
+                    self.works[*work].pieces[*piece].state = state;
+                }
+                Ok(())
+            }
+            Err(error) if error.is_final() => Err(error.into()),
+            Err(error) => {
+                if let [(work, piece, _)] = texts {
+                    self.works[*work].pieces[*piece].state = State::Failed;
+                    Failure::from(error).report("vexfs");
+                    return Ok(());
+                }
+                texts.chunks(1).try_for_each(|text| self.embed(text))
+            }
+        }
+    }
+
+    /// What becomes of a passage for which the embedder gave this.
+    fn state(&mut self, vector: Option<Vec<f32>>) -> State {
+        let cosine = self.info.shape.metric == Metric::Cosine;
+        let Some(vector) = vector.filter(|v| !cosine || v.iter().any(|value| *value != 0.0)) else {
+            return State::Nothing;
+        };
+        let mut bytes = Vec::new();
+        match self.converter.convert(&float_row(&vector), &mut bytes) {
+            Ok(()) => {
+                self.counts.embedded += 1;
+                State::Vector(bytes)
+            }
+            Err(error) => {
+                Failure::Failed(format!("embedder {}: {error}", self.embedder.model()))
+                    .report("vexfs");
+                State::Failed
+            }
+        }
+    }
+
     fn store(&mut self, work: &Work) -> Outcome {
         let name = escape_name(work.path.as_os_str().as_bytes());
         let fail = |error| core_failure(&name, error);
         let core = self.image.core();
-        let puts: Vec<VectorPut<'_>> = work
-            .pieces
-            .iter()
-            .filter_map(|piece| piece.vector.as_ref().map(|vector| (piece, vector)))
-            .enumerate()
-            .map(|(chunk, (piece, vector))| VectorPut {
-                chunk: chunk as u32,
-                offset: piece.offset,
-                length: piece.length,
-                content_version: Some(work.version),
-                tag: 0,
-                digest: piece.digest,
-                bytes: vector,
-            })
-            .collect();
+        if work.pieces.iter().any(|piece| matches!(piece.state, State::Failed)) {
+            return Err(Failure::Failed(format!(
+                "{name}: left as it was, since a passage of it could not be embedded"
+            )));
+        }
+        let mut puts: Vec<VectorPut<'_>> = Vec::new();
+        for piece in &work.pieces {
+            if let State::Vector(bytes) = &piece.state {
+                puts.push(VectorPut {
+                    chunk: puts.len() as u32,
+                    offset: piece.offset,
+                    length: piece.length,
+                    content_version: Some(work.version),
+                    tag: 0,
+                    digest: piece.digest,
+                    bytes,
+                });
+            }
+        }
         if puts.is_empty() {
             self.pass_over("nothing to embed in it", name.clone());
         }
-        for part in puts.chunks(vexfs_engine::core::PUT_VECTORS_MAX) {
-            let report = core.put_vectors(self.info.number, work.inode, part).map_err(fail)?;
-            self.counts.stale_files += u64::from(report.stale > 0);
-        }
-        // A file that has become shorter had more chunks.
+        // A file that has become shorter had more chunks. Chunk 0 comes last: with it the file
+        // counts as embedded, should this end before.
         core.remove_vectors(self.info.number, work.inode, puts.len() as u32..=u32::MAX)
             .map_err(|error| collection_failure(&name, error))?;
+        let (first, others) = puts.split_at(puts.len().min(1));
+        for part in others.chunks(PUT_VECTORS_MAX).chain([first]) {
+            core.put_vectors(self.info.number, work.inode, part).map_err(fail)?;
+        }
         self.counts.files += u64::from(!puts.is_empty());
         self.counts.passages += puts.len() as u64;
         Ok(())
