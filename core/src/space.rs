@@ -97,6 +97,8 @@ struct Group {
     available_count: u64,
     /// `used` differs from the group's item in the tree.
     changed: bool,
+    /// The last transaction whose closing wrote the item.
+    written: u64,
 }
 
 /// What an operation frees.
@@ -251,7 +253,8 @@ impl Space {
         available.set(blocks, GROUP_BLOCKS - blocks, false);
         let available_count = blocks - used_count;
         self.loaded.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        let group = Group { used, used_count, available, available_count, changed: false };
+        let group =
+            Group { used, used_count, available, available_count, changed: false, written: 0 };
         self.groups.try_insert(number, group)?;
         self.loaded.try_push(number)?;
         self.available += available_count;
@@ -544,16 +547,18 @@ impl Space {
         Ok(list)
     }
 
-    /// The used count and bitmap of a loaded group.
-    pub fn group(&self, number: u64) -> Option<(u64, &[u8])> {
-        self.groups.get(number).map(|group| (group.used_count, &*group.used.0))
+    /// The used count and bitmap of a loaded group, and the last transaction whose closing wrote
+    /// its item.
+    pub fn group(&self, number: u64) -> Option<(u64, &[u8], u64)> {
+        self.groups.get(number).map(|group| (group.used_count, &*group.used.0, group.written))
     }
 
-    /// The item of group `number` has been written.
-    pub fn written(&mut self, number: u64) {
+    /// The item of group `number` has been written, in closing transaction `generation`.
+    pub fn written(&mut self, number: u64, generation: u64) {
         if let Some(group) = self.groups.get_mut(number)
             && group.changed
         {
+            group.written = generation;
             group.changed = false;
             self.changed_groups -= 1;
         }
@@ -644,6 +649,12 @@ fn longest_run(bitmap: &Bitmap, from: u64, wanted: u64) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 impl Space {
+    /// The group that the next node comes from, and how many blocks are available in it.
+    pub fn node_group(&self) -> (u64, u64) {
+        let number = self.node_goal / GROUP_BLOCKS;
+        (number, self.groups.get(number).map_or(0, |group| group.available_count))
+    }
+
     /// Whether `block` is used, when its group is loaded.
     pub fn is_used(&self, block: u64) -> Option<bool> {
         self.groups.get(block / GROUP_BLOCKS).map(|group| group.used.get(block % GROUP_BLOCKS))

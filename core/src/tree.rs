@@ -746,6 +746,11 @@ impl Tree {
     // Closing a transaction.
 
     /// Writes the changed groups' items, which may change further groups, until none is left.
+    ///
+    /// It ends, because an item that was written once does not become shorter in the same
+    /// transaction: each group can split and merge nodes only a few times. Were a group's item to
+    /// shrink whenever the group is full, that could merge nodes and free a block of this very
+    /// group, whose item then grows and takes the block again, and so for ever.
     fn write_groups(&mut self) -> Result<()> {
         while self.space.changed_groups() > 0 {
             let changed = self.space.changed_list()?;
@@ -755,7 +760,7 @@ impl Tree {
                 match result {
                     Ok(()) => {
                         // Before `finish`, which may change this very group again.
-                        self.space.written(number);
+                        self.space.written(number, self.state.generation);
                         if let Err(error) = self.finish() {
                             self.space.unwritten(number);
                             return Err(error);
@@ -774,12 +779,14 @@ impl Tree {
     fn write_group(&mut self, number: u64) -> Result<()> {
         let key = Key::new(0, Kind::Group, number);
         let present = self.get(key)?.map(|item| item.len());
-        let Some((used, _)) = self.space.group(number) else { return Ok(()) };
-        if used == 0 {
+        let Some((used, _, written)) = self.space.group(number) else { return Ok(()) };
+        let shortest = if written == self.state.generation { present.unwrap_or(0) } else { 0 };
+        if used == 0 && shortest == 0 {
             return if present.is_some() { self.remove(key) } else { Ok(()) };
         }
         let full = used == self.space.group_blocks(number);
         let length = size_of::<GroupLayout>() + if full { 0 } else { GROUP_BITMAP_BYTES };
+        let length = length.max(shortest);
         match present {
             Some(old) if old == length => {
                 self.get_mut(key)?;
@@ -795,8 +802,8 @@ impl Tree {
         // The blocks that this very change took or gave are in the bitmap only after `finish`,
         // which then marks the group as changed again.
         let mut bitmap = None;
-        let Some((used, bytes)) = self.space.group(number) else { return Ok(()) };
-        if !full {
+        let Some((used, bytes, _)) = self.space.group(number) else { return Ok(()) };
+        if length > size_of::<GroupLayout>() {
             let mut copied = zeroed_bytes(GROUP_BITMAP_BYTES)?;
             crate::bytes::copy(&mut copied, bytes);
             bitmap = Some(copied);

@@ -2,6 +2,8 @@
 //! The tree against a model, over random operations, failures, commits and reopenings.
 
 use crate::key::{Key, Kind};
+use crate::layout::GROUP_BLOCKS;
+use crate::space::Run;
 use crate::testing::Memory;
 use crate::{Error, FileSystem, FormatOptions, OpenOptions};
 use std::collections::BTreeMap;
@@ -169,4 +171,42 @@ fn a_full_file_system_refuses_and_still_deletes() {
     }
     fs.commit().unwrap();
     assert_eq!(fs.status().blocks_free, free);
+}
+
+/// A group that nodes come from is filled to within a few blocks, over and over: whether all of it
+/// is in use decides how long its own item is, and so how many nodes there are.
+#[test]
+fn a_commit_ends_whatever_writing_the_groups_does_to_the_groups() {
+    for seed in 1..=16 {
+        // Untouched memory of the device takes none.
+        let memory = Memory::new(24 * (GROUP_BLOCKS as usize) << 12);
+        let fs = format(&memory, 12);
+        let mut rng = Rng(0x51_7cc1 + seed);
+        let mut held: Vec<Run> = Vec::new();
+        for _ in 0..400 {
+            // Room for the next round, here and there.
+            fs.operation(8, true, |tree| {
+                while held.iter().map(|run| run.length).sum::<u64>() > 16 * GROUP_BLOCKS {
+                    let run = held.swap_remove(rng.below(held.len() as u64) as usize);
+                    tree.space.free(run, false)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+            fs.commit().unwrap();
+            fs.operation_with_blocks(8, GROUP_BLOCKS, false, |tree| {
+                let (number, available) = tree.space.node_group();
+                let left = rng.below(6);
+                let mut wanted = available.saturating_sub(left);
+                while wanted > 0 {
+                    let run = tree.space.allocate_data(wanted, Some(number * GROUP_BLOCKS))?;
+                    wanted -= run.length.min(wanted);
+                    held.push(run);
+                }
+                Ok(())
+            })
+            .unwrap();
+            fs.commit().unwrap();
+        }
+    }
 }
