@@ -182,6 +182,8 @@ pub(crate) struct Memory {
     pub graph_damaged: bool,
     /// Every change of a sequence number below this is in memory.
     pub sequence_end: u64,
+    /// Moves whenever changes are taken in.
+    pub version: u64,
     /// Rows that went into, or out of, the graph since it was last stored.
     pub graph_changes: AtomicU64,
 }
@@ -203,6 +205,7 @@ impl Memory {
             graph: Graph::new(schema.parameters).map_err(index_error)?,
             graph_damaged: false,
             sequence_end: 0,
+            version: 0,
             graph_changes: AtomicU64::new(0),
         })
     }
@@ -252,7 +255,8 @@ impl Memory {
     pub fn forget(&mut self, schema: &Schema) {
         // Cannot fail: the parameters were good before.
         if let Ok(new) = Self::new(schema) {
-            *self = new;
+            let version = self.version + 1;
+            *self = Self { version, ..new };
         }
     }
 
@@ -506,6 +510,7 @@ impl FileSystem {
         if memory.stage != Stage::Loaded {
             return Ok(());
         }
+        memory.version += 1;
         let row_bytes = collection.row_bytes();
         let mut vectors = pending.bytes.chunks_exact(row_bytes.max(1));
         let mut apply = || -> Result<()> {

@@ -34,6 +34,8 @@ pub struct Filter<'a> {
     pub tag: Option<RangeInclusive<u64>>,
     /// The vector was made from the file's present content.
     pub fresh: bool,
+    /// It is not a vector of this file.
+    pub exclude: Option<u64>,
 }
 
 impl Filter<'_> {
@@ -46,13 +48,14 @@ impl Filter<'_> {
 
     /// Whether the user asks anything.
     fn is_empty(&self) -> bool {
-        let Self { name_suffix, size, modified, uid, tag, fresh } = self;
+        let Self { name_suffix, size, modified, uid, tag, fresh, exclude } = self;
         name_suffix.is_none()
             && size.is_none()
             && modified.is_none()
             && uid.is_none()
             && tag.is_none()
             && !fresh
+            && exclude.is_none()
     }
 
     /// Whether the inode is what the user asks for.
@@ -141,7 +144,9 @@ impl<'a> Judge<'a> {
         if self.open {
             return true;
         }
-        if self.error.is_some() || self.filter.tag.as_ref().is_some_and(|t| !t.contains(&info.tag))
+        if self.error.is_some()
+            || self.filter.exclude == Some(info.inode)
+            || self.filter.tag.as_ref().is_some_and(|tag| !tag.contains(&info.tag))
         {
             return false;
         }

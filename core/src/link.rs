@@ -8,6 +8,7 @@ use crate::inode::{Inode, MODE_SYMLINK};
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
 use crate::names::{self, Place};
+use crate::rights::{Credentials, Reach};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
@@ -136,33 +137,55 @@ impl FileSystem {
     /// Calls `each` with every absolute path of an inode, until it returns false. It runs under
     /// the tree's lock and must not call the file system. An inode without names has no path.
     pub fn paths(&self, number: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
+        self.paths_below(number, ROOT_INODE, None, each)
+    }
+
+    /// As [`FileSystem::paths`], but only the paths that lead through directory `scope`, and of
+    /// these only such as the caller may walk from there down. What a search returns has one.
+    pub fn paths_below(
+        &self,
+        number: u64,
+        scope: u64,
+        credentials: Option<&Credentials<'_>>,
+        each: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
         let tree = self.reader();
         Inode::load(&tree, number)?;
         if number == ROOT_INODE {
             each(b"/");
             return Ok(());
         }
+        let mut reach = Reach::default();
         self::each(&tree, number, |parent, cookie| {
-            // Components from the last to the first, each with its length behind it.
-            let mut reversed: Vec<Vec<u8>> = Vec::new();
-            reversed.try_push(entry_name(&tree, number, parent, cookie)?)?;
-            let mut at = parent;
-            while at != ROOT_INODE {
-                let Some((above, cookie)) = first(&tree, at)? else { return Ok(true) };
-                reversed.try_push(entry_name(&tree, at, above, cookie)?)?;
-                if reversed.len() > PATH_DEPTH_MAX {
-                    return Err(Error::NameTooLong);
-                }
-                at = above;
+            if !reach.reaches(&tree, credentials, scope, parent)? {
+                return Ok(true);
             }
-            let mut path = Vec::new();
-            for name in reversed.iter().rev() {
-                path.try_push(b'/')?;
-                path.try_extend(name)?;
-            }
-            Ok(each(&path))
+            Ok(path(&tree, number, parent, cookie)?.is_none_or(|path| each(&path)))
         })
     }
+}
+
+/// The absolute path that ends with the entry `cookie` of `parent`, which names inode `number`;
+/// nothing when a directory on the way was removed.
+fn path(tree: &Tree, number: u64, parent: u64, cookie: u64) -> Result<Option<Vec<u8>>> {
+    // Components from the last to the first.
+    let mut reversed: Vec<Vec<u8>> = Vec::new();
+    reversed.try_push(entry_name(tree, number, parent, cookie)?)?;
+    let mut at = parent;
+    while at != ROOT_INODE {
+        let Some((above, cookie)) = first(tree, at)? else { return Ok(None) };
+        reversed.try_push(entry_name(tree, at, above, cookie)?)?;
+        if reversed.len() > PATH_DEPTH_MAX {
+            return Err(Error::NameTooLong);
+        }
+        at = above;
+    }
+    let mut path = Vec::new();
+    for name in reversed.iter().rev() {
+        path.try_push(b'/')?;
+        path.try_extend(name)?;
+    }
+    Ok(Some(path))
 }
 
 /// The name of the entry `cookie` of `parent`, which must name `inode`.

@@ -396,3 +396,32 @@ fn an_access_list_that_is_damaged_opens_nothing() {
         assert_eq!(count(1), 1, "the owner needs no list");
     }
 }
+
+#[test]
+fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
+    let fs = format(&Memory::new(8 << 20), 12);
+    let new = |mode| NewInode { mode, owner: (0, 0), device: 0 };
+    let directory =
+        |parent, name: &[u8], mode| fs.create(parent, name, &new(MODE_DIRECTORY | mode)).unwrap();
+    let open = Some(0o755);
+    fs.set_attributes(ROOT, &SetAttributes { mode: open, ..Default::default() }).unwrap();
+    let (hidden, public) = (directory(ROOT, b"a", 0o700), directory(ROOT, b"b", 0o755));
+    let below = directory(public, b"c", 0o755);
+    let file = fs.create(hidden, b"plan", &new(MODE_FILE | 0o644)).unwrap();
+    fs.link(file, below, b"z").unwrap();
+    let paths = |scope, credentials: Option<&Credentials<'_>>| {
+        let mut paths: Vec<String> = Vec::new();
+        fs.paths_below(file, scope, credentials, &mut |path| {
+            paths.push(String::from_utf8(path.to_vec()).unwrap());
+            true
+        })
+        .unwrap();
+        paths.sort();
+        paths
+    };
+    let caller = Credentials { uid: 1000, gid: 1000, groups: &[] };
+    assert_eq!(paths(ROOT, None), ["/a/plan", "/b/c/z"]);
+    assert_eq!(paths(ROOT, Some(&caller)), ["/b/c/z"]);
+    assert_eq!(paths(below, None), ["/b/c/z"]);
+    assert!(paths(hidden, Some(&caller)).is_empty());
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! The rows of the files below a directory, found by walking down from it, when they are few.
+//! The files below a directory, found by walking down from it, and their rows, when they are few.
 
 use crate::collection::Collection;
+use crate::collection_memory::Memory;
 use crate::directory::decode_entry;
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -14,8 +15,12 @@ use vexfs_memory::{TryVec, sort_by};
 
 /// Entries that the walk looks at.
 pub(crate) const SCOPE_ENTRIES_MAX: usize = 4096;
-/// Rows that it collects.
-const SCOPE_ROWS_MAX: usize = 1 << 16;
+/// A row of a file below the scope.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ListedRow {
+    pub row: u32,
+    pub inode: u64,
+}
 
 /// What a walk needs; its memory is used again.
 #[derive(Default)]
@@ -23,23 +28,15 @@ pub(crate) struct Walk {
     directories: Vec<u64>,
     files: Vec<u64>,
     /// The rows that were found, ascending.
-    pub rows: Vec<u32>,
+    pub rows: Vec<ListedRow>,
 }
 
 impl Walk {
-    /// Collects the rows of the files below `scope` into `rows`. False when there are too many
-    /// entries or rows to go on.
-    pub fn run(
-        &mut self,
-        fs: &FileSystem,
-        collection: &Collection,
-        judge: &mut Judge<'_>,
-        scope: u64,
-    ) -> Result<bool> {
-        let Self { directories, files, rows } = self;
+    /// Finds the files below `scope`. False when there are too many entries to go on.
+    pub fn run(&mut self, fs: &FileSystem, judge: &mut Judge<'_>, scope: u64) -> Result<bool> {
+        let Self { directories, files, .. } = self;
         directories.clear();
         files.clear();
-        rows.clear();
         directories.try_push(scope)?;
         let mut entries = 0;
         while let Some(directory) = directories.pop() {
@@ -77,19 +74,37 @@ impl Walk {
         // A file with several names is there several times.
         sort_by(files, |a, b| a < b);
         files.dedup();
-        for file in files.iter() {
+        Ok(true)
+    }
+
+    /// Collects the rows that the files have now. False when they are more than `most`.
+    pub fn list(&mut self, fs: &FileSystem, collection: &Collection, most: usize) -> Result<bool> {
+        let Self { files, rows, .. } = self;
+        rows.clear();
+        for inode in files.iter().copied() {
             let tree = fs.reader();
             let (from, to) =
-                (collection.vector_key(*file, 0), collection.vector_key(*file, u32::MAX));
+                (collection.vector_key(inode, 0), collection.vector_key(inode, u32::MAX));
             tree.scan(from, to, |key, item| {
-                rows.try_push(crate::vector::decode_vector(key, item)?)?;
-                Ok(rows.len() <= SCOPE_ROWS_MAX)
+                rows.try_push(ListedRow { row: crate::vector::decode_vector(key, item)?, inode })?;
+                Ok(rows.len() <= most)
             })?;
-            if rows.len() > SCOPE_ROWS_MAX {
+            if rows.len() > most {
                 return Ok(false);
             }
         }
         sort_by(rows, |a, b| a < b);
         Ok(true)
     }
+}
+
+/// Which of `listed` are not in memory, or there as rows of other files.
+pub(crate) fn rows_behind(memory: &Memory, listed: &[ListedRow]) -> Result<Vec<u32>> {
+    let mut behind = Vec::new();
+    for ListedRow { row, inode } in listed {
+        if memory.info(*row).is_none_or(|info| info.inode != *inode) {
+            behind.try_push(*row)?;
+        }
+    }
+    Ok(behind)
 }

@@ -8,7 +8,7 @@
 use crate::codes::encode;
 use crate::collection::Collection;
 use crate::collection_memory::{
-    LOAD_BYTES, Memory, RowInfo, RowItems, index_error, read_vectors, window_rows,
+    LOAD_BYTES, Memory, RowInfo, RowItems, decode_row, index_error, read_vectors, window_rows,
 };
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -16,7 +16,8 @@ use crate::filter::{Filter, Findings, Judge};
 use crate::inode::Inode;
 use crate::layout::{ROOT_INODE, RowLayout};
 use crate::rights::Credentials;
-use crate::scope::Walk;
+use crate::scope::{ListedRow, Walk, rows_behind};
+use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_index::{Executor, Hit, Request, Rows, Scratch, Space, exact, exact_parallel};
 use vexfs_memory::{TryVec, sort_by};
@@ -42,7 +43,14 @@ const SELECTIVE_SHARE: u64 = 50;
 /// An exact search over this many rows is worth sharing out over threads.
 const PARALLEL_ROWS_MIN: u64 = 16_384;
 /// How often a query is answered anew because hits turned out to be none.
-const CONFIRM_PASSES: usize = 8;
+const PASSES: usize = 16;
+/// How often, in one pass, a hit is followed to the vector that has replaced it.
+const ROUNDS: usize = 8;
+/// The rows below a scope are compared one by one when they are so few, or fewer than one in
+/// [`LISTED_SHARE`] of all.
+const LISTED_ROWS: usize = 2048;
+/// See [`LISTED_ROWS`].
+const LISTED_SHARE: u64 = 16;
 /// Spare memory of searches that is kept for each collection.
 const SCRATCHES_MAX: usize = 64;
 
@@ -138,6 +146,8 @@ pub enum CutReason {
     Work,
     /// Vectors that are damaged on the device were left out.
     Damage,
+    /// Vectors were replaced faster than the search could follow.
+    Changes,
 }
 
 /// How far an answer can be relied on.
@@ -181,14 +191,21 @@ struct Found {
     distance: Distance,
     row: u32,
     sequence: u64,
+    inode: u64,
+    chunk: u32,
+}
+
+impl Found {
+    fn new(distance: Distance, row: u32, info: &RowInfo) -> Self {
+        Self { distance, row, sequence: info.sequence, inode: info.inode, chunk: info.chunk }
+    }
 }
 
 /// Adds hits of the index, found in memory.
 fn add_found(best: &mut Vec<Found>, hits: &[Hit], memory: &Memory) -> Result<()> {
     for hit in hits {
         if let Some(info) = memory.info(hit.row) {
-            let sequence = info.sequence;
-            best.try_push(Found { distance: hit.distance, row: hit.row, sequence })?;
+            best.try_push(Found::new(hit.distance, hit.row, info))?;
         }
     }
     Ok(())
@@ -206,8 +223,15 @@ pub(crate) struct SearchScratch {
     vectors: Vec<u8>,
     /// The code of a query.
     code: Vec<u8>,
-    /// Rows that the index returned and the tree does not confirm.
-    refused: Vec<u32>,
+}
+
+/// What confirming the hits of a query came to.
+#[derive(Clone, Copy)]
+struct Passed {
+    /// The answer is as good as the list of hits was.
+    settled: bool,
+    /// A vector that was wanted could not be read.
+    damaged: bool,
 }
 
 /// What answering one query came to.
@@ -247,7 +271,17 @@ struct Asked<'a> {
     index: Request,
     collection: &'a Collection,
     /// The rows below the scope, when they are few.
-    listed: Option<&'a [u32]>,
+    listed: Option<&'a [ListedRow]>,
+}
+
+/// What the tree says of a hit.
+enum Confirmed {
+    /// It is what it was.
+    Same(RowLayout, Inode),
+    /// There is another vector in its place, in this row.
+    Replaced(u32, RowLayout),
+    /// There is no vector any more, or no name of its file.
+    Gone,
 }
 
 impl FileSystem {
@@ -320,8 +354,7 @@ impl FileSystem {
         scratch: &mut SearchScratch,
         each: &mut EachHit<'_>,
     ) -> Result<SearchReport> {
-        let SearchScratch { scratches, findings, walk, best, out, vectors, code, refused } =
-            scratch;
+        let SearchScratch { scratches, findings, walk, best, out, vectors, code } = scratch;
         let credentials = request.credentials.as_ref();
         let mut judge = Judge::new(self, &request.filter, credentials, request.scope, findings);
         let restricted = judge.credentials().is_some();
@@ -331,25 +364,44 @@ impl FileSystem {
             effort,
             radius: request.radius,
             examined_max: if request.examined_max == 0 { u64::MAX } else { request.examined_max },
+            filtered: false,
         };
-        let listed = if request.scope != ROOT_INODE && !request.exact {
-            walk.run(self, collection, &mut judge, request.scope)?.then_some(&*walk.rows)
-        } else {
-            None
-        };
-        let asked = Asked { request, index, collection, listed };
+        let mut listing = request.scope != ROOT_INODE
+            && !request.exact
+            && walk.run(self, &mut judge, request.scope)?;
+        let mut listed_at = None;
         let mut total = Outcome::exact(SearchPlan::ExactScope);
         let (mut handed, mut stopped) = (0, false);
         let row_bytes = collection.row_bytes();
         let graph_damaged = collection.memory.read().graph_damaged;
         let queries = request.queries.chunks_exact(row_bytes.max(1)).zip(terms);
         for (number, (query, term)) in queries.enumerate() {
-            refused.clear();
-            let mut answered = false;
-            for _ in 0..CONFIRM_PASSES {
+            let query = (query, *term);
+            let mut settled = false;
+            // More than k hits are asked for once some have turned out to be none.
+            let mut spare = 0u32;
+            for _ in 0..PASSES {
                 // Notes that come in during a long request are taken in as well.
                 self.refresh(collection)?;
-                let query = (query, *term);
+                let (version, rows) = {
+                    let memory = collection.memory.read();
+                    (memory.version, memory.live.len())
+                };
+                if listing && listed_at != Some(version) {
+                    // Read after the refresh, so that no row is older than what is in memory.
+                    let most = LISTED_ROWS.max((rows / LISTED_SHARE) as usize);
+                    listing = walk.list(self, collection, most)?;
+                    listed_at = Some(version);
+                }
+                let k = request.k.saturating_add(spare);
+                let index = Request { k, effort: index.effort.max(k), ..index };
+                let filtered = !judge.is_open();
+                let mut asked = Asked {
+                    request,
+                    index: Request { filtered, ..index },
+                    collection,
+                    listed: listing.then_some(&*walk.rows),
+                };
                 let mut outcome = {
                     let memory = collection.memory.read();
                     let codec = memory.codec;
@@ -357,21 +409,24 @@ impl FileSystem {
                         drop(memory);
                         self.search_device(&asked, query, &mut judge, scratches, best)?
                     } else if memory.is_loaded() {
-                        let (mut asked, mut sought) = (asked, query);
+                        let mut sought = query;
                         if let Some(codec) = &codec {
                             let (kernels, shape) = (&*self.host.kernels, &collection.schema.shape);
                             let term = encode(kernels, shape, codec, query, code)?;
-                            asked.index = collection.schema.quantization.oversample(&index);
+                            asked.index = collection.schema.quantization.oversample(&asked.index);
                             sought = (code, term);
                         }
-                        let memories = (&mut *scratches, &mut *best, refused.as_slice());
+                        let memories = (&mut *scratches, &mut *best);
                         let mut outcome = search_memory(
                             self, &asked, &memory, sought, &mut judge, executor, memories,
                         )?;
+                        // Rows that the tree has and memory does not yet.
+                        let behind = rows_behind(&memory, asked.listed.unwrap_or_default())?;
                         drop(memory);
                         if codec.is_some() {
                             self.rerank(&asked, &index, query, best, &mut outcome)?;
                         }
+                        self.add_listed(&asked, &behind, query, &mut judge, best, &mut outcome)?;
                         outcome
                     } else {
                         // It was let go of between the two calls.
@@ -379,21 +434,22 @@ impl FileSystem {
                     }
                 };
                 judge.take_error()?;
-                answered = true;
-                let before = refused.len();
-                if self.confirm(&asked, best, (&mut *out, &mut *vectors), refused)? {
+                let passed = self.confirm(&asked, query, &mut judge, best, (out, vectors))?;
+                if passed.damaged {
                     outcome.lower(Completeness::Cut(CutReason::Damage));
                 }
                 total.merge(&outcome);
-                if refused.len() == before {
+                settled = passed.settled;
+                if settled {
                     break;
                 }
                 // Hits that are none: removed meanwhile, or files without a name. Others take their
                 // places, and from now on every row is looked at first.
                 judge.close();
+                spare = (spare * 2).max(request.k / 4 + 16).min(SEARCH_K_MAX);
             }
-            if !answered {
-                return Err(Error::Busy);
+            if !settled {
+                total.lower(Completeness::Cut(CutReason::Changes));
             }
             for (at, hit) in out.iter().enumerate() {
                 let vector = vectors.get(at * row_bytes..(at + 1) * row_bytes);
@@ -422,67 +478,167 @@ impl FileSystem {
         })
     }
 
-    /// Looks the hits in `best` up in the tree and puts those that are true into `out`, with their
-    /// vectors if wanted; the rows of the others into `refused`. Says whether a vector that was
-    /// wanted could not be read.
+    /// Looks the hits in `best` up in the tree and puts those that are true into `out`, at most k of
+    /// them, with their vectors if wanted. A hit that was replaced meanwhile is followed to the
+    /// vector in its place.
     #[inline(never)] // its frame must not add to its caller's
     fn confirm(
         &self,
         asked: &Asked<'_>,
-        best: &[Found],
+        query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
+        best: &mut Vec<Found>,
         (out, vectors): (&mut Vec<SearchHit>, &mut Vec<u8>),
-        refused: &mut Vec<u32>,
-    ) -> Result<bool> {
-        let collection = asked.collection;
-        let mut damaged = false;
-        out.clear();
-        vectors.clear();
-        for hit in best {
-            let found = {
-                let tree = self.reader();
-                match tree.get(collection.row_key(hit.row))? {
-                    None => None,
-                    Some(item) => {
-                        let layout =
-                            crate::collection_memory::decode_row(collection.schema.object, &item)?;
-                        let key = collection.vector_key(layout.inode.get(), layout.chunk.get());
-                        let same = layout.sequence.get() == hit.sequence
-                            && crate::vector::row_of(&tree, key)? == Some(hit.row);
-                        match Inode::load(&tree, layout.inode.get()) {
-                            Ok(inode) if same && inode.links > 0 => Some((layout, inode)),
-                            Ok(_) | Err(Error::Stale) => None,
-                            Err(error) => return Err(error),
+    ) -> Result<Passed> {
+        let (collection, k) = (asked.collection, asked.request.k as usize);
+        // What lies behind the last of a full list was not seen.
+        let horizon = best.last().filter(|_| best.len() >= asked.index.k as usize).copied();
+        let mut passed = Passed { settled: true, damaged: false };
+        let mut lost = false;
+        for _ in 0..ROUNDS {
+            let mut replaced = false;
+            out.clear();
+            vectors.clear();
+            let mut at = 0;
+            while let Some(hit) = best.get(at).copied() {
+                if out.len() >= k {
+                    break;
+                }
+                at += 1;
+                let (layout, inode) = match self.look_up(collection, &hit)? {
+                    Confirmed::Same(layout, inode) => (layout, inode),
+                    Confirmed::Gone => {
+                        lost = true;
+                        continue;
+                    }
+                    Confirmed::Replaced(row, layout) => {
+                        lost = true;
+                        let found = self.measure(asked, judge, query, row, &layout)?;
+                        if let (Some(found), Some(place)) = (found, best.get_mut(at - 1)) {
+                            *place = found;
+                            replaced = true;
+                        }
+                        continue;
+                    }
+                };
+                if asked.request.vectors {
+                    match self.vector_bytes(collection, hit.row, &layout)? {
+                        Some(bytes) => vectors.try_extend(&bytes)?,
+                        None => {
+                            passed.damaged = true;
+                            lost = true;
+                            continue;
                         }
                     }
                 }
-            };
-            let Some((layout, inode)) = found else {
-                refused.try_push(hit.row)?;
-                continue;
-            };
-            if asked.request.vectors {
-                match self.vector_bytes(collection, hit.row, &layout) {
-                    Some(bytes) => vectors.try_extend(&bytes)?,
-                    None => {
-                        damaged = true;
-                        refused.try_push(hit.row)?;
-                        continue;
-                    }
-                }
+                out.try_push(SearchHit {
+                    distance: hit.distance,
+                    inode: layout.inode.get(),
+                    generation: inode.generation,
+                    chunk: layout.chunk.get(),
+                    offset: layout.offset.get(),
+                    length: layout.length.get(),
+                    content_version: layout.content_version.get(),
+                    fresh: layout.content_version.get() == inode.content_version,
+                    tag: layout.tag.get(),
+                })?;
             }
-            out.try_push(SearchHit {
-                distance: hit.distance,
-                inode: layout.inode.get(),
-                generation: inode.generation,
-                chunk: layout.chunk.get(),
-                offset: layout.offset.get(),
-                length: layout.length.get(),
-                content_version: layout.content_version.get(),
-                fresh: layout.content_version.get() == inode.content_version,
-                tag: layout.tag.get(),
-            })?;
+            if !replaced {
+                let last = out.last().filter(|_| out.len() >= k).map(|hit| hit.distance);
+                passed.settled = !lost
+                    || horizon.is_none_or(|horizon| last.is_some_and(|l| l <= horizon.distance));
+                return Ok(passed);
+            }
+            sort_by(best, |a, b| a < b);
+            best.dedup();
         }
-        Ok(damaged)
+        passed.settled = false;
+        Ok(passed)
+    }
+
+    /// What became of a hit.
+    fn look_up(&self, collection: &Collection, hit: &Found) -> Result<Confirmed> {
+        let tree = self.reader();
+        let row = {
+            let Some(item) = tree.get(collection.row_key(hit.row))? else {
+                return self.look_up_file(&tree, collection, hit);
+            };
+            decode_row(collection.schema.object, &item)?
+        };
+        if row.sequence.get() != hit.sequence {
+            return self.look_up_file(&tree, collection, hit);
+        }
+        let key = collection.vector_key(row.inode.get(), row.chunk.get());
+        if crate::vector::row_of(&tree, key)? != Some(hit.row) {
+            return Ok(Confirmed::Gone);
+        }
+        match Inode::load(&tree, row.inode.get()) {
+            Ok(inode) if inode.links > 0 => Ok(Confirmed::Same(row, inode)),
+            Ok(_) | Err(Error::Stale) => Ok(Confirmed::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the file of a hit has in its place, whose row is another's now.
+    fn look_up_file(&self, tree: &Tree, collection: &Collection, hit: &Found) -> Result<Confirmed> {
+        let key = collection.vector_key(hit.inode, hit.chunk);
+        let Some(row) = crate::vector::row_of(tree, key)? else { return Ok(Confirmed::Gone) };
+        match tree.get(collection.row_key(row))? {
+            Some(item) => {
+                Ok(Confirmed::Replaced(row, decode_row(collection.schema.object, &item)?))
+            }
+            None => Ok(Confirmed::Gone),
+        }
+    }
+
+    /// Row `row`, which may not be in memory, as a hit; nothing if it is not admitted, is damaged or
+    /// has changed again.
+    fn measure(
+        &self,
+        asked: &Asked<'_>,
+        judge: &mut Judge<'_>,
+        query: (&[u8], RowTerm),
+        row: u32,
+        layout: &RowLayout,
+    ) -> Result<Option<Found>> {
+        let info = RowInfo::new(layout);
+        if !judge.admits(Some(&info)) {
+            judge.take_error()?;
+            return Ok(None);
+        }
+        let radius = asked.request.radius.unwrap_or(Distance::MAX);
+        let distance = self.true_distance(asked.collection, query, row)?;
+        Ok(distance.filter(|distance| *distance <= radius).map(|d| Found::new(d, row, &info)))
+    }
+
+    /// Adds those rows below the scope that are not in memory yet.
+    fn add_listed(
+        &self,
+        asked: &Asked<'_>,
+        rows: &[u32],
+        query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
+        best: &mut Vec<Found>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            let layout = {
+                let tree = self.reader();
+                match tree.get(asked.collection.row_key(*row))? {
+                    Some(item) => decode_row(asked.collection.schema.object, &item)?,
+                    None => continue,
+                }
+            };
+            outcome.examined += 1;
+            if let Some(found) = self.measure(asked, judge, query, *row, &layout)? {
+                best.try_push(found)?;
+            }
+        }
+        keep_nearest(best, asked.index.k);
+        Ok(())
     }
 
     /// Orders hits that were found on codes by the vectors themselves, read from the device.
@@ -521,9 +677,15 @@ impl FileSystem {
         collection: &Collection,
         row: u32,
         layout: &RowLayout,
-    ) -> Option<Vec<u8>> {
-        let bytes = self.read_row(collection, row).ok()?;
-        (self.host.checksum.crc32c(0, &bytes) == layout.checksum.get()).then_some(bytes)
+    ) -> Result<Option<Vec<u8>>> {
+        match self.read_row(collection, row) {
+            Ok(bytes) => {
+                let sound = self.host.checksum.crc32c(0, &bytes) == layout.checksum.get();
+                Ok(sound.then_some(bytes))
+            }
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Compares all vectors with the query, reading them from the device.
@@ -573,12 +735,11 @@ impl FileSystem {
             outcome.add(&stats);
             for hit in scratch.hits() {
                 if let Some((row, info)) = known.get(hit.row as usize) {
-                    let (distance, sequence) = (hit.distance, info.sequence);
-                    best.try_push(Found { distance, row: *row, sequence })?;
+                    best.try_push(Found::new(hit.distance, *row, info))?;
                 }
             }
             keep_nearest(best, asked.index.k);
-            if outcome.examined >= asked.index.examined_max && from.is_some() {
+            if stats.cut || (outcome.examined >= asked.index.examined_max && from.is_some()) {
                 outcome.lower(Completeness::Cut(CutReason::Work));
                 break;
             }
@@ -610,7 +771,7 @@ fn search_memory(
     query: (&[u8], RowTerm),
     judge: &mut Judge<'_>,
     executor: &dyn Executor,
-    (scratches, best, refused): (&mut Vec<Scratch>, &mut Vec<Found>, &[u32]),
+    (scratches, best): (&mut Vec<Scratch>, &mut Vec<Found>),
 ) -> Result<Outcome> {
     let space = memory.space(&*fs.host.kernels);
     best.clear();
@@ -623,8 +784,9 @@ fn search_memory(
         let mut outcome = Outcome::exact(SearchPlan::ExactScope);
         outcome.lower(damage);
         let scratch = first_scratch(scratches)?;
-        let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
-        let mut rows = rows.iter().copied().filter(|row| memory.live.contains(*row));
+        let mut accept = |row: u32| judge.admits(memory.info(row));
+        let mut rows =
+            rows.iter().map(|listed| listed.row).filter(|row| memory.live.contains(*row));
         let stats = exact(space, &mut rows, query, &asked.index, &mut accept, scratch)
             .map_err(index_error)?;
         outcome.add(&stats);
@@ -644,7 +806,7 @@ fn search_memory(
         outcome.plan = SearchPlan::Graph;
         outcome.lower(Completeness::Approximate);
         let scratch = first_scratch(scratches)?;
-        let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
+        let mut accept = |row: u32| judge.admits(memory.info(row));
         // First the rows that are not in the graph: one that goes in meanwhile is found by either.
         outcome.unindexed = memory.unindexed();
         if outcome.unindexed > 0 {
@@ -669,9 +831,9 @@ fn search_memory(
         if work {
             outcome.lower(Completeness::Cut(CutReason::Work));
         }
-        // The graph on its own must have led to as many as it can.
-        let enough = from_graph >= u64::from(asked.index.k).min(graph)
-            || (asked.index.radius.is_some() && !stats.cut);
+        // The graph on its own must have led to as many as it can, and not past nearer ones.
+        let wanted = u64::from(asked.index.k).min(graph);
+        let enough = !stats.cut && (from_graph >= wanted || asked.index.radius.is_some());
         if work || enough {
             return Ok(outcome);
         }
@@ -679,7 +841,7 @@ fn search_memory(
         outcome.completeness = damage;
         best.clear();
     }
-    let stats = exact_all(asked, memory, space, query, judge, executor, (scratches, refused))?;
+    let stats = exact_all(asked, memory, space, query, judge, executor, scratches)?;
     outcome.add(&stats);
     if stats.cut {
         outcome.lower(Completeness::Cut(CutReason::Work));
@@ -696,7 +858,7 @@ fn exact_all(
     query: (&[u8], RowTerm),
     judge: &mut Judge<'_>,
     executor: &dyn Executor,
-    (scratches, refused): (&mut Vec<Scratch>, &[u32]),
+    scratches: &mut Vec<Scratch>,
 ) -> Result<vexfs_index::Stats> {
     let workers = executor.workers().clamp(1, 64);
     let limited = asked.index.examined_max != u64::MAX;
@@ -704,13 +866,13 @@ fn exact_all(
         while scratches.len() < workers {
             scratches.try_push(Scratch::new())?;
         }
-        let accept = |row: u32| memory.live.contains(row) && !refused.contains(&row);
+        let accept = |row: u32| memory.live.contains(row);
         let scratches = scratches.get_mut(..workers).unwrap_or_default();
         return exact_parallel(space, None, query, &asked.index, &accept, executor, scratches)
             .map_err(index_error);
     }
     let scratch = first_scratch(scratches)?;
-    let mut accept = |row: u32| !refused.contains(&row) && judge.admits(memory.info(row));
+    let mut accept = |row: u32| judge.admits(memory.info(row));
     exact(space, &mut memory.live.iter(), query, &asked.index, &mut accept, scratch)
         .map_err(index_error)
 }

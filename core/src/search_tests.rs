@@ -473,3 +473,52 @@ fn quantized_collections_take_less_memory_and_find_nearly_the_same() {
         assert!(matches!(fs.create_collection(&bad), Err(Error::Invalid(_))));
     }
 }
+
+/// A filter that turns down all that is near the query leads a beam nowhere; what it meets on the
+/// way in is admitted, but not near.
+#[test]
+fn rows_that_a_filter_leaves_are_found_however_far_from_the_query_they_are() {
+    let mut world = World::new(61, 80, Metric::L2);
+    let query = world.clusters.draw();
+    let mut order: Vec<usize> = (0..world.vectors.len()).collect();
+    order.sort_by_key(|at| {
+        let (ino, chunk, bytes) = &world.vectors[*at];
+        (distance(&world.shape, &query, bytes), *ino, *chunk)
+    });
+    for (rank, at) in order.iter().enumerate() {
+        let (ino, chunk, bytes) = &world.vectors[*at];
+        let ranked = VectorPut { tag: rank as u64, ..put(*chunk, bytes) };
+        world.fs.put_vectors(world.number, *ino, &[ranked]).unwrap();
+    }
+    world.maintain();
+    let count = order.len() as u64;
+    for share in [100, 20, 10, 5, 2] {
+        for from in [count / 10, count / 2, count - count / share] {
+            let tag = Some(from..=from + count / share - 1);
+            let filter = Filter { tag, ..Default::default() };
+            let request =
+                SearchRequest { filter, ..SearchRequest::nearest(world.number, &query, 10) };
+            let all: Vec<u64> = (from..(from + count / share).min(count)).collect();
+            let (report, hits) = search(&world.fs, &request);
+            let right = hits.iter().filter(|hit| all[..10].contains(&hit.tag)).count();
+            assert!(right >= 9, "1 in {share} from {from}: {right} of 10, {report:?}");
+            let radius = Some(hits[4].distance);
+            let (report, near) = search(&world.fs, &SearchRequest { radius, ..request });
+            assert!(near.len() >= 5, "1 in {share} from {from}: {}, {report:?}", near.len());
+        }
+    }
+}
+
+#[test]
+fn vectors_of_an_excluded_file_make_room_for_others() {
+    let mut world = World::new(62, 20, Metric::L2);
+    world.maintain();
+    let query = world.clusters.draw();
+    let whole = SearchRequest::nearest(world.number, &query, 50);
+    let (_, before) = search(&world.fs, &whole);
+    let exclude = Some(before[0].inode);
+    let filter = Filter { exclude, ..Default::default() };
+    let (_, hits) = search(&world.fs, &SearchRequest { filter, ..whole });
+    assert_eq!(hits.len(), 50);
+    assert!(hits.iter().all(|hit| Some(hit.inode) != exclude));
+}

@@ -179,7 +179,7 @@ fn a_full_file_system_refuses_and_still_deletes() {
 fn a_commit_ends_whatever_writing_the_groups_does_to_the_groups() {
     for seed in 1..=16 {
         // Untouched memory of the device takes none.
-        let memory = Memory::new(24 * (GROUP_BLOCKS as usize) << 12);
+        let memory = Memory::new(24 * ((GROUP_BLOCKS as usize) << 12));
         let fs = format(&memory, 12);
         let mut rng = Rng(0x51_7cc1 + seed);
         let mut held: Vec<Run> = Vec::new();

@@ -200,3 +200,71 @@ fn a_search_sees_every_put_that_has_returned_and_no_file_that_is_gone() {
     });
     image.close().unwrap();
 }
+
+#[test]
+fn searches_beside_a_writer_find_every_file_that_always_has_a_vector() {
+    const FILES: usize = 100;
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    let numbers = collection(&image, "numbers");
+    image.create_dir("/d", 0o755).unwrap();
+    for number in 0..FILES {
+        add(&image, numbers, &format!("/d/{number}"), number as f32);
+    }
+    let scope = image.resolve("/d").unwrap();
+    let inodes: Vec<u64> =
+        (0..FILES).map(|number| image.resolve(format!("/d/{number}")).unwrap()).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut round = 0_usize;
+            while !done.load(Ordering::Acquire) {
+                let value = (round * 31 % FILES) as f32;
+                image.put_vectors(numbers, inodes[round % FILES], &[put(&row(value))]).unwrap();
+                round += 1;
+            }
+        });
+        let short = (0..600).find_map(|round| {
+            let query = row((round % FILES) as f32);
+            let scope = if round % 2 == 0 { scope } else { vexfs_engine::core::layout::ROOT_INODE };
+            let nearest = SearchRequest::nearest(numbers, &query, FILES as u32);
+            let (hits, report) = image.search(&SearchRequest { scope, ..nearest }).unwrap();
+            let mut found: Vec<u64> = hits.iter().map(|hit| hit.found.inode).collect();
+            assert!(hits.is_sorted_by_key(|hit| hit.found.distance));
+            found.sort_unstable();
+            found.dedup();
+            assert_eq!(found.len(), hits.len(), "a file was found twice");
+            (found.len() < FILES).then(|| format!("{} files, {report:?}", found.len()))
+        });
+        done.store(true, Ordering::Release);
+        assert_eq!(short, None);
+    });
+    image.close().unwrap();
+}
+
+#[test]
+fn what_is_put_becomes_durable_at_the_interval_while_a_graph_is_built() {
+    let scratch = Scratch::new();
+    scratch.image().close().unwrap();
+    let interval = Duration::from_millis(20);
+    let options = OpenOptions { commit_interval: Some(interval), ..OpenOptions::default() };
+    let image = Image::open(scratch.path(), &options).unwrap();
+    let numbers = collection(&image, "numbers");
+    image.write_file("/f", b"f").unwrap();
+    let inode = image.resolve("/f").unwrap();
+    let generation = image.status().generation;
+    let bytes: Vec<Vec<u8>> = (0..200).map(|value| row(value as f32)).collect();
+    // Vectors come in faster than they go into the graph.
+    for round in 0_u32.. {
+        let puts: Vec<VectorPut<'_>> = (0..200_u32)
+            .map(|at| VectorPut { chunk: round * 200 + at, ..put(&bytes[at as usize]) })
+            .collect();
+        image.put_vectors(numbers, inode, &puts).unwrap();
+        near(&image, numbers, 1.0, 1);
+        if image.status().generation >= generation + 4 {
+            break;
+        }
+        assert!(round < 1000, "nothing was committed");
+    }
+    image.close().unwrap();
+}

@@ -194,6 +194,7 @@ impl Graph {
             examined_max: request.examined_max,
             expanded_max: 0,
         };
+        let request = &Request { filtered: request.filtered || self.tombstones() > 0, ..*request };
         search::search(&walk, self.entry_rows(), request, accept, scratch)
     }
 

@@ -46,10 +46,10 @@ impl Candidate {
 pub(crate) struct Queue {
     entries: Vec<Candidate>,
     width: usize,
+    /// Only so many of the nearest are taken.
+    depth: usize,
     /// No entry below this index is untaken.
     cursor: usize,
-    /// Whether a candidate was turned away or pushed out.
-    overflowed: bool,
 }
 
 impl Queue {
@@ -59,18 +59,31 @@ impl Queue {
         self.entries.clear();
         self.entries.try_reserve(width_max).map_err(|_| Error::OutOfMemory)?;
         self.width = width;
+        self.depth = width;
         self.cursor = 0;
-        self.overflowed = false;
         Ok(())
     }
 
-    /// Lets the queue hold more.
-    pub(crate) fn widen(&mut self, width: usize) {
+    /// Lets the queue hold this many, of which no more are taken than before.
+    pub(crate) fn hold(&mut self, width: usize) {
         self.width = self.width.max(width.min(self.entries.capacity()));
     }
 
-    pub(crate) fn overflowed(&self) -> bool {
-        self.overflowed
+    /// Lets the queue hold, and take, more; says whether it takes more now.
+    pub(crate) fn widen(&mut self, width: usize) -> bool {
+        self.hold(width);
+        let before = self.depth;
+        self.depth = before.max(width.min(self.width));
+        self.depth > before
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The last of the entries that are taken, when there may be more behind it.
+    pub(crate) fn edge(&self) -> Option<Candidate> {
+        self.entries.get(self.depth.checked_sub(1)?).copied()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,12 +107,10 @@ impl Queue {
     #[inline]
     pub(crate) fn insert(&mut self, candidate: Candidate) -> bool {
         if candidate >= self.bound() {
-            self.overflowed = true;
             return false;
         }
         let at = self.entries.partition_point(|entry| *entry < candidate);
         if self.entries.len() >= self.width {
-            self.overflowed = true;
             self.entries.pop();
         }
         if self.entries.len() == self.entries.capacity() {
@@ -113,12 +124,12 @@ impl Queue {
         true
     }
 
-    /// The nearest candidate that was not taken yet, if it is among the first `within`; it stays in
-    /// the queue.
+    /// The nearest candidate that was not taken yet, if it is among the first `within` and not
+    /// deeper than the queue takes; it stays in the queue.
     #[inline]
     pub(crate) fn take(&mut self, within: usize) -> Option<Candidate> {
         loop {
-            if self.cursor >= within {
+            if self.cursor >= within.min(self.depth) {
                 return None;
             }
             let entry = self.entries.get_mut(self.cursor)?;
@@ -181,7 +192,8 @@ mod tests {
             all.truncate(width);
             let rows: std::vec::Vec<_> = queue.entries().iter().map(|c| c.row()).collect();
             assert_eq!(rows, all.iter().map(|c| c.row()).collect::<std::vec::Vec<_>>());
-            assert!(rows.iter().all(|row| taken.contains(row)) && queue.overflowed());
+            assert!(rows.iter().all(|row| taken.contains(row)));
+            assert_eq!(queue.edge().map(|edge| edge.untaken()), all.last().copied());
             let count = taken.len();
             taken.sort_unstable();
             taken.dedup();

@@ -40,12 +40,14 @@ pub struct Request {
     pub radius: Option<Distance>,
     /// The search stops once it has computed this many distances.
     pub examined_max: u64,
+    /// Rows may be rejected: what is met is kept in wider memory, since the beam may have to grow.
+    pub filtered: bool,
 }
 
 impl Request {
     /// The `k` nearest rows at this effort, without other limits.
     pub const fn nearest(k: u32, effort: u32) -> Self {
-        Self { k, effort, radius: None, examined_max: u64::MAX }
+        Self { k, effort, radius: None, examined_max: u64::MAX, filtered: false }
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -74,8 +76,8 @@ pub struct Stats {
     pub rejected: u64,
     /// Nodes whose neighbours were looked at.
     pub hops: u64,
-    /// The search ended at a limit: `examined_max`, or a beam full of rejected rows with fewer than
-    /// `k` results. More rows may exist; an exact search finds them.
+    /// The search ended at a limit: `examined_max`, or the widest beam, with results beyond what the
+    /// beam explored. Nearer rows may exist; an exact search finds them.
     pub cut: bool,
 }
 
@@ -292,6 +294,10 @@ pub(crate) fn search(
     let width_max = effort.saturating_mul(WIDENING_MAX).min(effort.max(EFFORT_MAX as usize));
     scratch.forget(walk.adjacency.capacity())?;
     scratch.beam.reset(effort, width_max)?;
+    if request.filtered {
+        // What a narrow beam turned away would be missing from it once it has grown.
+        scratch.beam.hold(width_max);
+    }
     scratch.results.reset(k, k)?;
     scratch.hits.clear();
     scratch.hits.try_reserve(k).map_err(|_| Error::OutOfMemory)?;
@@ -314,12 +320,23 @@ pub(crate) fn search(
         let (accepted, rejected) = (stats.accepted as usize, stats.rejected as usize);
         let all = accepted.saturating_add(rejected).saturating_add(SHARE_PRIOR);
         let share = effort.saturating_mul(all).checked_div(accepted + SHARE_PRIOR);
-        beam.widen(share.unwrap_or(width_max).min(width_max));
+        let _ = beam.widen(share.unwrap_or(width_max).min(width_max));
     };
     walk.approach(entries, scratch, &mut stats, &mut offer);
-    walk.run(scratch, &mut stats, &mut offer);
-    if scratch.results.len() < k && scratch.beam.overflowed() && request.radius.is_none() {
-        stats.cut = true;
+    loop {
+        walk.run(scratch, &mut stats, &mut offer);
+        let Scratch { beam, results, .. } = &mut *scratch;
+        let farthest = match results.entries().last() {
+            Some(last) if results.len() >= k => last.distance(),
+            _ => radius,
+        };
+        if stats.cut || beam.edge().is_none_or(|edge| edge.distance() >= farthest) {
+            break;
+        }
+        if !beam.widen(beam.depth().saturating_mul(2).min(width_max)) {
+            stats.cut = true;
+            break;
+        }
     }
     scratch.publish()?;
     Ok(stats)

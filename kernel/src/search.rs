@@ -31,6 +31,8 @@ pub const QUERY_EXACT: u32 = 128;
 pub const QUERY_VECTORS: u32 = 256;
 /// On behalf of a caller; without it the search is above permissions.
 pub const QUERY_CREDENTIALS: u32 = 512;
+/// No vector of one file.
+pub const QUERY_EXCLUDE: u32 = 1024;
 
 /// What to search for, with a layout that C can declare.
 #[repr(C)]
@@ -57,6 +59,8 @@ pub struct Query {
     pub modified: [Time; 2],
     /// Least and greatest tag.
     pub tag: [u64; 2],
+    /// The file whose vectors are left out.
+    pub exclude: u64,
     /// Which of the others count, of the `QUERY_` bits.
     pub fields: u32,
     /// The collection.
@@ -110,6 +114,7 @@ impl Query {
                 uid: given(QUERY_UID).then_some(self.owner),
                 tag: given(QUERY_TAG).then_some(tag_min..=tag_max),
                 fresh: given(QUERY_FRESH),
+                exclude: given(QUERY_EXCLUDE).then_some(self.exclude),
             },
             credentials: given(QUERY_CREDENTIALS).then_some(Credentials {
                 uid: self.uid,
@@ -181,7 +186,7 @@ pub struct Report {
     pub nanoseconds: u64,
     /// 0 exact within the scope, 1 graph, 2 exact, 3 graph and then exact, 4 exact from the device.
     pub plan: u32,
-    /// 0 exact, 1 approximate, 2 cut by the limit of work, 3 cut by damage.
+    /// 0 exact, 1 approximate, 2 cut by the limit of work, 3 cut by damage, 4 cut by changes.
     pub completeness: u32,
     /// 1 if the stored graph was damaged, else 0.
     pub graph_damaged: u32,
@@ -208,6 +213,7 @@ impl From<SearchReport> for Report {
                 Completeness::Approximate => 1,
                 Completeness::Cut(CutReason::Work) => 2,
                 Completeness::Cut(CutReason::Damage) => 3,
+                Completeness::Cut(CutReason::Changes) => 4,
             },
             graph_damaged: u32::from(report.graph_damaged),
             reserved: 0,

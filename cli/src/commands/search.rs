@@ -13,7 +13,8 @@ use crate::time::parse_time;
 use clap::Args;
 use serde_json::json;
 use std::collections::HashMap;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vexfs_engine::core::{
@@ -99,8 +100,8 @@ pub struct Arguments {
     json: bool,
 }
 
-/// The queries, packed; and, when they are the vectors of a file, that file and how many they are.
-type Queries = (Vec<u8>, Option<(u64, u32)>);
+/// The queries, packed; and, when they are the vectors of a file, that file.
+type Queries = (Vec<u8>, Option<u64>);
 
 /// A user, a group, and further groups.
 struct Identity {
@@ -122,9 +123,9 @@ impl Arguments {
         let (queries, of_file) = self.queries(&image, &info)?;
         let row_bytes = info.shape.row_bytes().max(1);
         let query_count = queries.len() / row_bytes;
-        // A file's passages are asked for together: what is in the file itself is left out after.
+        // A file's passages are asked for together.
         let k = match of_file {
-            Some((_, chunks)) => self.k.saturating_add(chunks).min(self.k_max(query_count)),
+            Some(_) => self.k.min(k_max(query_count)),
             None => self.k,
         };
         let request = SearchRequest {
@@ -137,7 +138,7 @@ impl Arguments {
             exact: self.exact,
             vectors: false,
             scope,
-            filter: self.filter()?,
+            filter: Filter { exclude: of_file, ..self.filter()? },
             credentials: identity.as_ref().map(|identity| Credentials {
                 uid: identity.uid,
                 gid: identity.gid,
@@ -148,22 +149,14 @@ impl Arguments {
         let report = image
             .core()
             .search(&request, &Threads::default(), &mut |query, hit, _| {
-                if of_file.is_none_or(|(inode, _)| inode != hit.inode) {
-                    hits.push((query, *hit));
-                }
+                hits.push((query, *hit));
                 true
             })
             .map_err(|error| core_failure(self.place.name_of(&self.place.path), error))?;
         if of_file.is_some() {
             hits = nearest_of_all(hits, self.k as usize);
         }
-        self.print(&image, &hits, &report, of_file.is_none() && query_count > 1)
-    }
-
-    /// The most hits for each of so many queries.
-    fn k_max(&self, queries: usize) -> u32 {
-        let share = SEARCH_HITS_MAX / queries.max(1) as u64;
-        u32::try_from(share).unwrap_or(u32::MAX).min(vexfs_engine::core::SEARCH_K_MAX)
+        self.print(&image, &hits, (&request, &report), of_file.is_none() && query_count > 1)
     }
 
     /// What is searched for.
@@ -248,7 +241,7 @@ impl Arguments {
             let (_, bytes) = found.map_err(|error| core_failure(&name, error))?;
             queries.extend_from_slice(&bytes);
         }
-        Ok((queries, Some((inode, chunks.len() as u32))))
+        Ok((queries, Some(inode)))
     }
 
     fn radius(&self) -> Outcome<Option<Distance>> {
@@ -291,6 +284,7 @@ impl Arguments {
             uid: self.uid,
             tag,
             fresh: self.fresh,
+            exclude: None,
         })
     }
 
@@ -315,7 +309,7 @@ impl Arguments {
         &self,
         image: &Image,
         hits: &[(usize, SearchHit)],
-        report: &SearchReport,
+        (request, report): (&SearchRequest<'_>, &SearchReport),
         several: bool,
     ) -> Outcome {
         let mut paths: HashMap<u64, PathBuf> = HashMap::new();
@@ -329,7 +323,7 @@ impl Arguments {
             let path = match paths.get(&hit.inode) {
                 Some(path) => path.clone(),
                 None => {
-                    let path = self.path_of(image, hit.inode)?;
+                    let path = path_of(image, request, hit.inode)?;
                     paths.insert(hit.inode, path.clone());
                     path
                 }
@@ -376,13 +370,29 @@ impl Arguments {
         }
         output::line(&summary(report))
     }
+}
 
-    /// The path of a hit, below the scope when it has one there.
-    fn path_of(&self, image: &Image, inode: u64) -> Outcome<PathBuf> {
-        let paths = image.paths(inode)?;
-        let below = paths.iter().find(|path| path.starts_with(&self.place.path));
-        Ok(below.or(paths.first()).cloned().unwrap_or_default())
-    }
+/// The path for which a file is a hit of `request`.
+fn path_of(image: &Image, request: &SearchRequest<'_>, inode: u64) -> Outcome<PathBuf> {
+    let suffix = request.filter.name_suffix.unwrap_or_default();
+    let mut found = Vec::new();
+    image
+        .core()
+        .paths_below(inode, request.scope, request.credentials.as_ref(), &mut |path| {
+            let matches = path.ends_with(suffix);
+            if matches {
+                found = path.to_vec();
+            }
+            !matches
+        })
+        .map_err(|error| core_failure(format!("inode {inode}"), error))?;
+    Ok(PathBuf::from(OsString::from_vec(found)))
+}
+
+/// The most hits for each of so many queries.
+fn k_max(queries: usize) -> u32 {
+    let share = SEARCH_HITS_MAX / queries.max(1) as u64;
+    u32::try_from(share).unwrap_or(u32::MAX).min(SEARCH_K_MAX)
 }
 
 /// The nearest of the answers to several queries, each passage once.
@@ -428,6 +438,7 @@ fn summary(report: &SearchReport) -> String {
         Completeness::Approximate => "approximate",
         Completeness::Cut(CutReason::Work) => "cut short: too much work",
         Completeness::Cut(CutReason::Damage) => "incomplete: damaged vectors were left out",
+        Completeness::Cut(CutReason::Changes) => "incomplete: vectors changed too fast to follow",
     };
     let graph = if report.graph_damaged { "; the stored graph is damaged" } else { "" };
     let time = output::human_time(Duration::from_nanos(report.nanoseconds));
