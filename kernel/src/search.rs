@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Searching a collection.
 
-use crate::boundary::{bytes, deliver};
+use crate::boundary::{bytes, deliver, status};
 use crate::executor::KernelExecutor;
-use crate::inode::Time;
+use crate::inode::{EachName, Time};
 use core::ffi::c_void;
 use vexfs_core::{
     Completeness, Credentials, CutReason, FileSystem, Filter, SearchHit, SearchPlan, SearchReport,
@@ -243,4 +243,25 @@ pub unsafe extern "C" fn vexfs_search(
     });
     // SAFETY: the caller's word.
     unsafe { deliver(result.map(Report::from), report) }
+}
+
+/// Calls `each` with the absolute paths of an inode (and parent 0) for which it may be a hit of
+/// `query`: those through its scope that its caller may walk. It must not call the file system.
+///
+/// # Safety
+/// The pointers of `query` lead to as much as is said of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_hit_paths(
+    file_system: &FileSystem,
+    query: &Query,
+    number: u64,
+    each: EachName,
+    context: *mut c_void,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let request = unsafe { query.request() };
+    let credentials = request.credentials.as_ref();
+    status(file_system.paths_below(number, request.scope, credentials, &mut |path| {
+        each(context, 0, path.as_ptr(), path.len())
+    }))
 }
