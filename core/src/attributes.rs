@@ -19,6 +19,9 @@ pub struct SetAttributes {
     pub accessed: Option<Timestamp>,
     /// Last change of the bytes.
     pub modified: Option<Timestamp>,
+    /// Last change of the inode. Without it, it becomes the present time, unless nothing but the
+    /// last access is set.
+    pub changed: Option<Timestamp>,
     /// When it was made.
     pub born: Option<Timestamp>,
     /// The lower 32 bits of the inode's flags, as `FS_IOC_SETFLAGS`.
@@ -28,7 +31,7 @@ pub struct SetAttributes {
 impl FileSystem {
     /// Changes an inode and returns what it is then. Rights are for the host to check.
     pub fn set_attributes(&self, number: u64, set: &SetAttributes) -> Result<Inode> {
-        for time in [set.accessed, set.modified, set.born].into_iter().flatten() {
+        for time in [set.accessed, set.modified, set.changed, set.born].into_iter().flatten() {
             if time.nanoseconds >= 1_000_000_000 {
                 return Err(Error::Invalid("nanoseconds must be below 1,000,000,000"));
             }
@@ -36,8 +39,13 @@ impl FileSystem {
         if set.mode.is_some_and(|mode| mode & !(MODE_TYPE | 0o7777) != 0) {
             return Err(Error::Invalid("permissions must be at most 0o7777"));
         }
+        let SetAttributes { mode, uid, gid, accessed: _, modified, changed, born, flags } = set;
+        // Reading a file is no change of it.
+        let only_accessed = mode.is_none()
+            && (uid.is_none() && gid.is_none() && flags.is_none())
+            && [modified, changed, born].iter().all(|time| time.is_none());
         let now = self.host.clock.now();
-        self.operation(2, false, |tree| {
+        self.operation_in_place(2, |tree| {
             let mut inode = Inode::load(tree, number)?;
             if let Some(mode) = set.mode {
                 inode.mode = inode.file_type() | (mode & 0o7777);
@@ -50,7 +58,10 @@ impl FileSystem {
             if let Some(flags) = set.flags {
                 inode.flags = (inode.flags & !0xffff_ffff) | u64::from(flags);
             }
-            inode.touch(now);
+            if !only_accessed {
+                inode.touch(now);
+            }
+            inode.changed = set.changed.unwrap_or(inode.changed);
             inode.store(tree, number)?;
             Ok(inode)
         })

@@ -330,6 +330,18 @@ impl FileSystem {
         self.operation_with_blocks(items, 0, privileged, change)
     }
 
+    /// As [`FileSystem::operation`], for a change that takes the place of something of about the
+    /// same size: it has to work on a full file system, but leaves a quarter of the reserve, so
+    /// that deleting works even after many that were a little larger.
+    pub(crate) fn operation_in_place<R>(
+        &self,
+        items: u64,
+        change: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        let kept = self.reader().reserve_blocks() / 4;
+        self.operation_with_blocks(items, kept, true, change)
+    }
+
     pub(crate) fn operation_with_blocks<R>(
         &self,
         items: u64,

@@ -68,6 +68,9 @@ impl FileSystem {
                         inode.size = end;
                         inode.touch_content(now);
                     } else {
+                        // The bytes stay, so the content version does; the time moves as it does
+                        // in other file systems.
+                        inode.modified = now;
                         inode.touch(now);
                     }
                 }

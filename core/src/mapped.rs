@@ -287,7 +287,8 @@ impl FileSystem {
     /// latter.
     pub fn touch_data(&self, number: u64) -> Result<u64> {
         let now = self.host.clock.now();
-        self.change_file(number, 1, false, |_, inode| {
+        // What is about to be written may have been promised its space.
+        self.change_file(number, 1, true, |_, inode| {
             inode.touch_content(now);
             Ok(inode.content_version)
         })

@@ -180,9 +180,9 @@ fn names_links_and_renames_agree_with_a_model() {
                     let below = |n: u64, of: u64| model.is_directory(n) && model.is_below(of, n);
                     let expected = match (at_x, at_y) {
                         (None, _) => Err(Error::NotFound),
-                        (Some(n), _) if below(n, b) => Err(Error::Invalid("")),
                         (_, Some(_)) if mode == RenameMode::NoReplace => Err(Error::Exists),
                         (_, None) if mode == RenameMode::Exchange => Err(Error::NotFound),
+                        (Some(n), _) if below(n, b) => Err(Error::Invalid("")),
                         (_, Some(m)) if mode == RenameMode::Exchange && below(m, a) => {
                             Err(Error::Invalid(""))
                         }
@@ -347,6 +347,14 @@ fn nodes_links_paths_and_attributes_of_an_inode() {
     assert_eq!((after.accessed, after.modified), (time, before.modified));
     assert!(after.change > before.change && after.flags == 0x10);
     assert_eq!(fs.inode(b), Ok(after));
+    let accessed = SetAttributes { accessed: Some(before.accessed), ..Default::default() };
+    let read = fs.set_attributes(b, &accessed).unwrap();
+    assert_eq!(
+        (read.accessed, read.changed, read.change),
+        (before.accessed, after.changed, after.change)
+    );
+    let changed = SetAttributes { changed: Some(time), ..Default::default() };
+    assert_eq!(fs.set_attributes(b, &changed).unwrap().changed, time);
     let bad = SetAttributes {
         modified: Some(Timestamp { seconds: 0, nanoseconds: 1_000_000_000 }),
         ..Default::default()
@@ -431,4 +439,46 @@ fn extended_attributes_small_and_large() {
     fs.commit().unwrap();
     assert!(fs.orphans().unwrap().is_empty());
     assert_eq!(fs.status().blocks_free, free);
+}
+
+#[test]
+fn changes_that_take_no_space_work_on_a_full_file_system_and_leave_room_to_delete() {
+    let memory = Memory::new(8 << 20);
+    let fs = format(&memory, 12);
+    let number = fs.create(ROOT, b"f", &file(0o100644)).unwrap();
+    let (name, value) = (b"user.a", [7; 64]);
+    fs.set_xattr(number, name, &value, XattrMode::Set).unwrap();
+    fs.preallocate(number, 0, 64 << 10, true).unwrap();
+    let filler = fs.create(ROOT, b"filler", &file(0o100644)).unwrap();
+    let mut end = 0;
+    for length in [1 << 20, 64 << 10, 4096] {
+        while fs.write(filler, end, &std::vec![1; length]).is_ok() {
+            end += length as u64;
+        }
+    }
+    let mut made = 0;
+    while fs.create(ROOT, std::format!("e{made}").as_bytes(), &file(0o100644)).is_ok() {
+        made += 1;
+    }
+    for round in 0..2000_u32 {
+        let mode = Some(0o600 + round % 2);
+        fs.set_attributes(number, &SetAttributes { mode, ..Default::default() }).unwrap();
+        fs.set_xattr(number, name, &[round as u8; 64], XattrMode::Replace).unwrap();
+        let (from, to) = if round % 2 == 0 { (b"f", b"g") } else { (b"g", b"f") };
+        fs.rename(ROOT, from, ROOT, to, RenameMode::Replace).unwrap();
+        fs.touch_data(number).unwrap();
+    }
+    // What was allocated can be written.
+    fs.write(number, 0, &[9; 64 << 10]).unwrap();
+    // Longer and longer names end at some time; deleting does not.
+    for at in 0..made {
+        let long = std::format!("{}{at}", "n".repeat(240));
+        let from = std::format!("e{at}");
+        if fs.rename(ROOT, from.as_bytes(), ROOT, long.as_bytes(), RenameMode::Replace).is_err() {
+            fs.unlink(ROOT, from.as_bytes()).unwrap();
+        }
+    }
+    fs.unlink(ROOT, b"filler").unwrap();
+    fs.commit().unwrap();
+    fs.write(number, 1 << 20, &[1; 1 << 20]).unwrap();
 }

@@ -60,19 +60,23 @@ impl FileSystem {
         let now = self.host.clock.now();
         let from = End { parent, name };
         let to = End { parent: new_parent, name: new_name };
-        let orphan = self.operation(16, false, |tree| {
+        // Two entries, four links, four inodes and a note, at most.
+        let orphan = self.operation_in_place(11, |tree| {
             Inode::load_directory(tree, parent)?;
             if Inode::load_directory(tree, new_parent)?.links == 0 {
                 return Err(Error::NotFound);
             }
             let source = load(tree, from)?.ok_or(Error::NotFound)?;
             let present = load(tree, to)?;
+            match (mode, &present) {
+                (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
+                (RenameMode::Exchange, None) => return Err(Error::NotFound),
+                _ => {}
+            }
             if source.inode.is_directory() && is_below(tree, new_parent, source.target.inode)? {
                 return Err(Error::Invalid("a directory cannot be moved below itself"));
             }
             match (mode, present) {
-                (RenameMode::NoReplace, Some(_)) => Err(Error::Exists),
-                (RenameMode::Exchange, None) => Err(Error::NotFound),
                 (RenameMode::Exchange, Some(other)) => {
                     if other.inode.is_directory() && is_below(tree, parent, other.target.inode)? {
                         return Err(Error::Invalid("a directory cannot be moved below itself"));

@@ -149,7 +149,7 @@ impl FileSystem {
             Ok(before.object)
         };
         let old = if value.len() <= inline_max {
-            self.operation(8, false, |tree| change(tree, 0))?
+            self.operation_in_place(8, |tree| change(tree, 0))?
         } else {
             let object = self.operation(0, false, new_object)?;
             self.write_stream_with(object, 0, value, 8, |tree| change(tree, object))?

@@ -134,6 +134,8 @@ pub const CHANGE_MODIFIED: u32 = 16;
 pub const CHANGE_BORN: u32 = 32;
 /// Flags.
 pub const CHANGE_FLAGS: u32 = 64;
+/// The last change of the inode counts.
+pub const CHANGE_CHANGED: u32 = 128;
 
 /// [`SetAttributes`] with a layout that C can declare.
 #[repr(C)]
@@ -142,6 +144,8 @@ pub struct Change {
     pub accessed: Time,
     /// Last change of the bytes.
     pub modified: Time,
+    /// Last change of the inode.
+    pub changed: Time,
     /// When it was made.
     pub born: Time,
     /// Which of the others count, of the `CHANGE_` bits.
@@ -167,6 +171,7 @@ impl Change {
             gid: given(CHANGE_GID).then_some(self.gid),
             accessed: given(CHANGE_ACCESSED).then_some(self.accessed.into()),
             modified: given(CHANGE_MODIFIED).then_some(self.modified.into()),
+            changed: given(CHANGE_CHANGED).then_some(self.changed.into()),
             born: given(CHANGE_BORN).then_some(self.born.into()),
             flags: given(CHANGE_FLAGS).then_some(self.flags),
         }
