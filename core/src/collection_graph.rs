@@ -6,7 +6,9 @@
 //! with one operation, so the stored graph is always whole. It covers the puts whose sequence
 //! number is below its watermark: rows put later are not in it, or are in it as another vector.
 
-use crate::collection::{Build, Collection, Counts, add_orphan, extent_blocks, remove_orphan};
+use crate::collection::{
+    Build, Collection, Counts, Quantization, add_orphan, extent_blocks, remove_orphan,
+};
 use crate::collection_memory::{Memory, index_error};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
@@ -91,11 +93,16 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Builds the graph of a collection anew from its vectors and stores it. Searches are exact
-    /// meanwhile.
+    /// Builds the graph of a collection, and the codes of a quantized one, anew from its vectors, and
+    /// stores the graph. Searches are exact meanwhile.
     pub fn rebuild_collection(&self, name: &str, executor: &dyn Executor) -> Result<Maintenance> {
         let collection = self.find_collection(self.collection_number(name)?)?;
         let mut build = collection.build.write();
+        if collection.schema.quantization != Quantization::None {
+            // How vectors are coded is found when they are loaded.
+            collection.memory.write().forget(&collection.schema);
+            collection.pending.write().stop();
+        }
         self.refresh_building(&collection)?;
         collection.memory.write().drop_graph(&collection.schema)?;
         let result = self.maintain_building(&collection, &mut build, u64::MAX, executor);

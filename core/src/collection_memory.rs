@@ -53,7 +53,7 @@ impl RowInfo {
     }
 }
 
-/// A [`RowInfo`] for each row, in chunks, so that growth copies nothing.
+/// A [`RowInfo`] for each row, in chunks, so that growth copies little.
 #[derive(Default)]
 struct RowInfos(Vec<Vec<RowInfo>>);
 
@@ -68,8 +68,10 @@ impl RowInfos {
             self.0.try_push(Vec::new())?;
         }
         let chunk = self.0.get_mut(number).ok_or(Error::OutOfMemory)?;
-        if chunk.is_empty() {
-            chunk.try_resize(INFOS, RowInfo::default())?;
+        if chunk.len() <= slot {
+            // A small collection takes little.
+            chunk
+                .try_resize((slot + 1).next_power_of_two().clamp(16, INFOS), RowInfo::default())?;
         }
         if let Some(place) = chunk.get_mut(slot) {
             *place = info;
