@@ -167,7 +167,7 @@ impl Adjacency {
     pub(crate) fn prefetch(&self, row: u32) {
         if let Some(record) = self.record(row) {
             for line in record.chunks(LINE_WORDS) {
-                crate::prefetch::prefetch(line);
+                vexfs_simd::prefetch_line(line.as_ptr());
             }
         }
     }

@@ -35,7 +35,6 @@ mod connectivity;
 mod exact;
 mod executor;
 mod graph;
-mod prefetch;
 mod prune;
 mod queue;
 mod removal;

@@ -243,7 +243,7 @@ impl Walk<'_> {
     fn gather<'a>(&'a self, batch: &mut Batch<'a>, row: u32) -> bool {
         match self.space.rows.get(row) {
             Some((bytes, term)) => {
-                crate::prefetch::prefetch_bytes(bytes, PREFETCH_LINES);
+                vexfs_simd::prefetch(bytes, PREFETCH_LINES);
                 batch.add(row, bytes, term)
             }
             None => false,

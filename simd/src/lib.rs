@@ -8,6 +8,7 @@
 #![no_std]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod prefetch;
 mod vocabulary;
 
 #[cfg(all(feature = "float", target_arch = "x86_64"))]
@@ -37,7 +38,7 @@ mod set;
 pub use conversion::{from_f32, to_f32};
 #[cfg(feature = "float")]
 pub use detection::{detect, set, sets};
+pub use prefetch::{prefetch, prefetch_line};
 pub use vocabulary::{
     Codec, Distance, ElementType, InvalidRow, Kernels, MAX_DIMENSION, Metric, RowTerm, Shape,
-    prefetch,
 };

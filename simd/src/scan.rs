@@ -3,7 +3,7 @@
 //! prefetched and cut into registers, and how a sum becomes an ordered distance. What a register
 //! is and what is summed comes from the sets through [`Load`] and [`Measure`].
 
-use crate::vocabulary::prefetch_line;
+use crate::prefetch::prefetch_line;
 use crate::{Distance, MAX_DIMENSION, Metric, RowTerm, Shape};
 
 /// Rows whose sums run together, so that their latencies overlap.
