@@ -868,7 +868,7 @@ fn exact_all(
         }
         let accept = |row: u32| memory.live.contains(row);
         let scratches = scratches.get_mut(..workers).unwrap_or_default();
-        return exact_parallel(space, None, query, &asked.index, &accept, executor, scratches)
+        return exact_parallel(space, query, &asked.index, &accept, executor, scratches)
             .map_err(index_error);
     }
     let scratch = first_scratch(scratches)?;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! Exact search over a list of rows, and ordering hits that were found on codes anew.
+//! Exact search: every row is compared.
 
 use crate::executor::share_out;
 use crate::queue::Candidate;
 use crate::search::{Request, Scratch, Stats};
-use crate::{Batch, Error, Executor, Hit, Space};
+use crate::{Batch, Error, Executor, Space};
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
 use vexfs_simd::{Distance, RowTerm};
@@ -74,12 +74,11 @@ fn scan(
     stats
 }
 
-/// [`exact`] on the threads of `executor`, over `candidates` or over all rows. Needs a scratch for
-/// each thread (fewer are fine), and leaves the hits in the first. Its hits are those of [`exact`];
-/// `examined_max` counts for each share of the rows on its own.
+/// [`exact`] over all rows, on the threads of `executor`. Needs a scratch for each thread (fewer are
+/// fine), and leaves the hits in the first. Its hits are those of [`exact`]; `examined_max` counts
+/// for each share of the rows on its own.
 pub fn exact_parallel(
     space: Space<'_>,
-    candidates: Option<&[u32]>,
     query: (&[u8], RowTerm),
     request: &Request,
     accept: &(dyn Fn(u32) -> bool + Sync),
@@ -93,19 +92,13 @@ pub fn exact_parallel(
         scratch.results.reset(k, k)?;
         states.try_push((scratch, Stats::default()))?;
     }
-    let count = candidates.map_or(space.rows.bound() as usize, <[u32]>::len);
+    let count = space.rows.bound() as usize;
     share_out(executor, &mut states, count.div_ceil(SHARE_ROWS), &|(scratch, total), index| {
         let from = index * SHARE_ROWS;
         let to = (from + SHARE_ROWS).min(count);
         let mut accept = |row| accept(row);
-        let stats = match candidates.map(|listed| listed.get(from..to).unwrap_or_default()) {
-            Some(part) => {
-                scan(space, &mut part.iter().copied(), query, request, &mut accept, scratch)
-            }
-            None => {
-                scan(space, &mut (from as u32..to as u32), query, request, &mut accept, scratch)
-            }
-        };
+        let stats =
+            scan(space, &mut (from as u32..to as u32), query, request, &mut accept, scratch);
         total.examined += stats.examined;
         total.accepted += stats.accepted;
         total.rejected += stats.rejected;
@@ -124,24 +117,4 @@ pub fn exact_parallel(
     }
     first.publish()?;
     Ok(stats)
-}
-
-/// Orders the hits of `scratch`, found on codes, by the rows of `space` and keeps the `k` nearest
-/// within `radius`. The codes were searched for more than `k`, and without the radius.
-pub fn rerank(
-    space: Space<'_>,
-    query: (&[u8], RowTerm),
-    k: u32,
-    radius: Option<Distance>,
-    scratch: &mut Scratch,
-) -> Result<(), Error> {
-    let radius = radius.unwrap_or(Distance::MAX);
-    let Scratch { results, hits, .. } = scratch;
-    results.reset(k as usize, k as usize)?;
-    space.measure(query, hits.iter().map(|hit: &Hit| hit.row), &mut |row, distance| {
-        if distance <= radius {
-            results.insert(Candidate::new(distance, row));
-        }
-    });
-    scratch.publish()
 }

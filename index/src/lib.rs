@@ -13,7 +13,7 @@
 //! | build and change the graph | [`Graph::reserve`], then [`Graph::insert_batch`] and [`Graph::remove_batch`] with the one [`Builder`]; [`Graph::tombstone`] hides a row at once |
 //! | search | [`Graph::search`] with a [`Scratch`] for each thread, then [`Scratch::hits`] |
 //! | search without a graph | [`exact()`], [`exact_parallel`] |
-//! | search codes, then rows | a graph over a [`Rows`] of codes, then [`rerank`] with the [`Space`] of the rows |
+//! | search codes, then rows | a graph over a [`Rows`] of codes; the caller orders the hits by the rows themselves |
 //! | store | [`Graph::header`], [`Graph::next_dirty`], [`Graph::take_dirty`], [`Graph::page`] |
 //! | load | [`Graph::from_header`], [`Graph::load_page`], [`Graph::loaded`]; then [`Graph::remove_batch`] for nodes whose rows are gone or changed, and [`Graph::insert_batch`] for rows that are no nodes |
 //!
@@ -45,7 +45,7 @@ mod stored;
 
 pub use adjacency::PAGE_BYTES;
 pub use build::Builder;
-pub use exact::{exact, exact_parallel, rerank};
+pub use exact::{exact, exact_parallel};
 pub use executor::{Executor, Serial};
 pub use graph::{DEGREE_MAX, ENTRIES_MAX, Graph, Parameters};
 pub use rows::{Rows, SEGMENT_BYTES_MAX};

@@ -4,7 +4,7 @@
 //! Rows live in segments of at most [`SEGMENT_BYTES_MAX`] that never move once they are full size,
 //! so that growth never copies more than one segment and never asks for a large contiguous area.
 //! The first segment starts small and doubles, so that an empty collection costs nothing. A store of
-//! codes (rows in a cheaper shape, see [`crate::rerank`]) is a `Rows` of its own.
+//! codes (rows in a cheaper shape, see [`vexfs_simd::Codec`]) is a `Rows` of its own.
 
 use crate::{Error, ROWS_MAX};
 use alloc::boxed::Box;

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use vexfs_core::{Error, Result};
 use vexfs_index::{
     Builder, Graph, Header, PAGE_BYTES, Parameters, Request, Rows, Scratch, Serial, Space, exact,
-    exact_parallel, rerank,
+    exact_parallel,
 };
 use vexfs_memory::{TryVec, zeroed_bytes};
 use vexfs_simd::{Distance, ElementType, Kernels, Metric, Shape};
@@ -90,7 +90,6 @@ fn every_row_is_nearest_to_itself(space: Space<'_>, graph: &Graph) -> Result<()>
         let Some(query) = space.rows.get(row) else { continue };
         let nearest = nearest_exactly(space, row, &request)?;
         graph.search(space, query, &request, &mut |_| true, &mut scratch).map_err(from_index)?;
-        rerank(space, query, 1, None, &mut scratch).map_err(from_index)?;
         if scratch.hits().first().map(|hit| hit.distance) != nearest {
             return Err(wrong("graph and exact search disagree about a row of the graph"));
         }
@@ -106,7 +105,7 @@ fn nearest_exactly(space: Space<'_>, row: u32, request: &Request) -> Result<Opti
     let Some(query) = space.rows.get(row) else { return Ok(None) };
     let mut all = space.rows.iter();
     exact(space, &mut all, query, request, &mut |_| true, &mut scratch).map_err(from_index)?;
-    exact_parallel(space, None, query, request, &|_| true, &Serial, &mut scratches)
+    exact_parallel(space, query, request, &|_| true, &Serial, &mut scratches)
         .map_err(from_index)?;
     let nearest = scratch.hits().first().map(|hit| hit.distance);
     let parallel = scratches.first().and_then(|scratch| scratch.hits().first());
