@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::vec::Vec;
 use vexfs_memory::OutOfMemory;
-use vexfs_simd::{Codec, Distance, ElementType, InvalidRow, Kernels, RowTerm, Shape};
 
 /// A device in memory; clones share it.
 #[derive(Clone)]
@@ -45,7 +44,7 @@ impl Memory {
             random: Box::new(Sequence(AtomicU64::new(1))),
             checksum: Box::new(Crc),
             locks: Box::new(StandardLocks),
-            kernels: Box::new(Detected(vexfs_simd::detect())),
+            kernels: Box::new(vexfs_simd::detect()),
         }
     }
 
@@ -166,36 +165,5 @@ unsafe impl RawLock for StandardLock {
 impl Locks for StandardLocks {
     fn new_lock(&self, _class: LockClass) -> Result<Box<dyn RawLock>, OutOfMemory> {
         Ok(Box::new(StandardLock::default()))
-    }
-}
-
-/// The real kernels of this processor.
-struct Detected(&'static dyn Kernels);
-
-impl Kernels for Detected {
-    fn check(&self, shape: &Shape, row: &[u8]) -> Result<RowTerm, InvalidRow> {
-        self.0.check(shape, row)
-    }
-    fn distances(
-        &self,
-        shape: &Shape,
-        query: (&[u8], RowTerm),
-        rows: &[&[u8]],
-        terms: &[RowTerm],
-        distances: &mut [Distance],
-    ) {
-        self.0.distances(shape, query, rows, terms, distances);
-    }
-    fn train(&self, shape: &Shape, element: ElementType, sample: &[&[u8]]) -> Option<Codec> {
-        self.0.train(shape, element, sample)
-    }
-    fn encode(
-        &self,
-        shape: &Shape,
-        codec: &Codec,
-        row: (&[u8], RowTerm),
-        code: &mut [u8],
-    ) -> Option<RowTerm> {
-        self.0.encode(shape, codec, row, code)
     }
 }

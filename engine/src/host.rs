@@ -6,7 +6,6 @@ use lock_api::{GuardSend, RawRwLock as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use vexfs_core::{Checksum, Clock, Host, LockClass, Locks, Random, RawLock, Timestamp};
 use vexfs_memory::{OutOfMemory, try_box};
-use vexfs_simd::{Codec, Distance, ElementType, InvalidRow, Kernels, RowTerm, Shape};
 
 /// A host that keeps the file system on `device`.
 pub fn host(device: Device) -> Host {
@@ -16,7 +15,7 @@ pub fn host(device: Device) -> Host {
         random: Box::new(SystemRandom),
         checksum: Box::new(Crc32c),
         locks: Box::new(ThreadLocks),
-        kernels: Box::new(DetectedKernels(vexfs_simd::detect())),
+        kernels: Box::new(vexfs_simd::detect()),
     }
 }
 
@@ -106,43 +105,5 @@ impl Locks for ThreadLocks {
     fn new_lock(&self, _class: LockClass) -> Result<Box<dyn RawLock>, OutOfMemory> {
         let lock: Box<dyn RawLock> = try_box(ThreadLock(parking_lot::RawRwLock::INIT))?;
         Ok(lock)
-    }
-}
-
-/// The kernels for this processor.
-struct DetectedKernels(&'static dyn Kernels);
-
-impl Kernels for DetectedKernels {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn check(&self, shape: &Shape, row: &[u8]) -> Result<RowTerm, InvalidRow> {
-        self.0.check(shape, row)
-    }
-
-    fn distances(
-        &self,
-        shape: &Shape,
-        query: (&[u8], RowTerm),
-        rows: &[&[u8]],
-        terms: &[RowTerm],
-        distances: &mut [Distance],
-    ) {
-        self.0.distances(shape, query, rows, terms, distances);
-    }
-
-    fn train(&self, shape: &Shape, element: ElementType, sample: &[&[u8]]) -> Option<Codec> {
-        self.0.train(shape, element, sample)
-    }
-
-    fn encode(
-        &self,
-        shape: &Shape,
-        codec: &Codec,
-        row: (&[u8], RowTerm),
-        code: &mut [u8],
-    ) -> Option<RowTerm> {
-        self.0.encode(shape, codec, row, code)
     }
 }

@@ -234,3 +234,39 @@ pub trait Kernels: Send + Sync {
         None
     }
 }
+
+/// A host may own a reference to kernels, as `detect` gives it out.
+impl Kernels for &dyn Kernels {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn check(&self, shape: &Shape, row: &[u8]) -> Result<RowTerm, InvalidRow> {
+        (**self).check(shape, row)
+    }
+
+    fn distances(
+        &self,
+        shape: &Shape,
+        query: (&[u8], RowTerm),
+        rows: &[&[u8]],
+        terms: &[RowTerm],
+        distances: &mut [Distance],
+    ) {
+        (**self).distances(shape, query, rows, terms, distances);
+    }
+
+    fn train(&self, shape: &Shape, element: ElementType, sample: &[&[u8]]) -> Option<Codec> {
+        (**self).train(shape, element, sample)
+    }
+
+    fn encode(
+        &self,
+        shape: &Shape,
+        codec: &Codec,
+        row: (&[u8], RowTerm),
+        code: &mut [u8],
+    ) -> Option<RowTerm> {
+        (**self).encode(shape, codec, row, code)
+    }
+}

@@ -12,7 +12,6 @@ use vexfs_core::{
     Checksum, Clock, FileSystem, FormatOptions, Host, LockClass, Locks, Random, RawLock, Timestamp,
 };
 use vexfs_memory::{OutOfMemory, try_box};
-use vexfs_simd::{Codec, Distance, ElementType, InvalidRow, Kernels, RowTerm, Shape};
 
 /// A clock that moves on by a second and a bit each time somebody looks.
 pub struct SimulatedClock(AtomicU64);
@@ -51,40 +50,6 @@ struct Crc32c;
 impl Checksum for Crc32c {
     fn crc32c(&self, seed: u32, data: &[u8]) -> u32 {
         crc32c::crc32c_append(seed, data)
-    }
-}
-
-/// The portable kernels, whose answers are the same on every machine.
-struct Portable(&'static dyn Kernels);
-
-impl Kernels for Portable {
-    fn check(&self, shape: &Shape, row: &[u8]) -> Result<RowTerm, InvalidRow> {
-        self.0.check(shape, row)
-    }
-
-    fn distances(
-        &self,
-        shape: &Shape,
-        query: (&[u8], RowTerm),
-        rows: &[&[u8]],
-        terms: &[RowTerm],
-        distances: &mut [Distance],
-    ) {
-        self.0.distances(shape, query, rows, terms, distances);
-    }
-
-    fn train(&self, shape: &Shape, element: ElementType, sample: &[&[u8]]) -> Option<Codec> {
-        self.0.train(shape, element, sample)
-    }
-
-    fn encode(
-        &self,
-        shape: &Shape,
-        codec: &Codec,
-        row: (&[u8], RowTerm),
-        code: &mut [u8],
-    ) -> Option<RowTerm> {
-        self.0.encode(shape, codec, row, code)
     }
 }
 
@@ -175,6 +140,7 @@ impl Locks for OrderedLocks {
 
 /// A host with this device, whose clock and randomness follow from `seed`.
 pub fn host(device: &SimulatedDevice, seed: u64) -> Host {
+    // Their answers are the same on every machine.
     let kernels = vexfs_simd::set("portable").expect("the portable kernels run everywhere");
     Host {
         device: Box::new(device.clone()),
@@ -182,7 +148,7 @@ pub fn host(device: &SimulatedDevice, seed: u64) -> Host {
         random: Box::new(Seeded(Mutex::new(SeededRandom::new(seed)))),
         checksum: Box::new(Crc32c),
         locks: Box::new(OrderedLocks),
-        kernels: Box::new(Portable(kernels)),
+        kernels: Box::new(kernels),
     }
 }
 
