@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `docs/format.md` against the declarations.
 
-use crate::key::Kind;
+use crate::key::{Kind, OFFSET_MAX};
 use crate::layout::*;
+use crate::{BUILD_EFFORT_MAX, COLLECTIONS_MAX, INODES_MAX, LINKS_MAX, MODEL_BYTES_MAX};
 use core::mem::offset_of;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
 use std::vec::Vec;
+use vexfs_index::{DEGREE_MAX, ROWS_MAX};
+use vexfs_simd::MAX_DIMENSION;
 
 const DOCUMENT: &str = include_str!("../../docs/format.md");
 
@@ -129,7 +132,15 @@ fn limits_and_kinds_are_documented_as_they_are_declared() {
         ROOT_INODE,
         FIRST_OBJECT,
         OBJECT_MAX,
+        INODES_MAX,
+        LINKS_MAX,
         COLLECTION_MAX,
+        COLLECTIONS_MAX,
+        MODEL_BYTES_MAX,
+        MAX_DIMENSION,
+        ROWS_MAX,
+        DEGREE_MAX,
+        BUILD_EFFORT_MAX,
         NODE_HEADER_BYTES,
         ITEM_HEADER_BYTES,
         CHILD_BYTES
@@ -145,4 +156,6 @@ fn limits_and_kinds_are_documented_as_they_are_declared() {
     }
     assert_eq!(SUPERBLOCK_MAGIC, [0x89, 0x56, 0x65, 0x78, 0x46, 0x53, 0x0d, 0x0a]);
     assert_eq!(SUPERBLOCK_OFFSETS, [65_536, 131_072]);
+    assert_eq!(BLOCK_LOG2_RANGE, 12..=16);
+    assert_eq!(OFFSET_MAX, (1 << 56) - 1);
 }

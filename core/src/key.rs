@@ -9,7 +9,8 @@ pub enum Kind {
     Group = 1,
     /// Object 0, offset = first block: a run of blocks that several extents name.
     Shared = 2,
-    /// Object 0, offset = inode number: an inode without links that still has to be taken apart.
+    /// Object 0, offset = object number: an inode without links, a dropped collection or a stream
+    /// without an owner that still has to be taken apart.
     Orphan = 3,
     /// Object 0, offset = cookie of the name: a collection's name.
     CollectionName = 4,
@@ -25,7 +26,7 @@ pub enum Kind {
     Attribute = 18,
     /// Offset = cookie of the name: an entry of this directory.
     Entry = 19,
-    /// Offset 0: the bytes of a small file, or the target of a symbolic link.
+    /// Offset 0: the bytes of a small file. Offset = piece: a part of a symbolic link's target.
     Inline = 20,
     /// Offset = first logical block: where a run of the object's blocks is.
     Extent = 21,

@@ -191,12 +191,12 @@ pub struct ChildLayout {
 /// Bytes of [`ChildLayout`].
 pub const CHILD_BYTES: usize = 40;
 
-/// Head of a [`crate::key::Kind::Group`] item; the bitmap follows unless all blocks are in use or
-/// none is. A group without an item has no block in use.
+/// Head of a [`crate::key::Kind::Group`] item; the bitmap follows, and may be left out when all blocks
+/// are in use. A group without an item has no block in use.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct GroupLayout {
-    /// Blocks in use, 1 to [`GROUP_BLOCKS`].
+    /// Blocks in use, 0 to [`GROUP_BLOCKS`].
     pub used: U32,
     /// Zero.
     pub reserved: U32,
@@ -324,7 +324,8 @@ pub struct AttributeLayout {
 pub struct ExtentLayout {
     /// First block on the device.
     pub block: U64,
-    /// Generation of the transaction that allocated it.
+    /// Generation of the transaction that allocated its blocks, or of an earlier one: extents that
+    /// are joined keep the older.
     pub generation: U64,
     /// Blocks.
     pub length: U32,
@@ -357,7 +358,7 @@ pub struct CollectionLayout {
     pub element: u8,
     /// Metric: l2 1, cosine 2, inner product 3, manhattan 4, hamming 5.
     pub metric: u8,
-    /// Codes of the graph: none 0, i8 1, f16 2, bit 3.
+    /// Form of the vectors in memory: as stored 0, i8 1, f16 2, bit 3.
     pub quantization: u8,
     /// Bytes of the name.
     pub name_length: u8,
@@ -421,11 +422,11 @@ pub struct VectorLayout {
     pub row: U64,
 }
 
-/// A [`crate::key::Kind::Orphan`] item.
+/// A [`crate::key::Kind::Orphan`] item: an inode, collection or stream to be taken apart.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct OrphanLayout {
-    /// Generation of the transaction that took its last link.
+    /// Generation of the transaction that listed it. Nothing depends on it.
     pub generation: U64,
 }
 

@@ -6,9 +6,7 @@
 //! list half old and half new, and every number in it is then still one that was checked when it
 //! was written. Nothing outside this file knows how a record lies in memory or on a page.
 //!
-//! Stored record, little endian: `u32` head (neighbour count in bits 0..16, [`State`] in bits
-//! 24..32, other bits zero), then `slots` `u32` row numbers, zero after the count. A page of
-//! [`PAGE_BYTES`] holds as many whole records as fit, the rest of it is zero.
+//! How records and pages are stored is told in `docs/format.md`.
 
 use crate::{Error, ROWS_MAX};
 use alloc::vec::Vec;

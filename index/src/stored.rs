@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! The graph as bytes: a header of [`HEADER_BYTES`] and pages of records (see `adjacency`).
-//!
-//! ```text
-//! 0   u32  magic "VXGR"          16  u32  capacity in rows
-//! 4   u16  degree                20  u32  nodes, tombstones among them
-//! 6   u16  effort                24  u32  tombstones
-//! 8   u16  alpha in percent      28  u32  unproven changes
-//! 10  u16  zero                  32  8 x u32  entries, 0xffffffff when not set
-//! 12  u32  nodes at the choice of the entries
-//! 64  u64  seed                  72  zeros to 128
-//! ```
-//! All little endian.
+//! The graph as bytes: a header of [`HEADER_BYTES`] and pages of records (see `adjacency`), as
+//! `docs/format.md` describes them.
 
 use crate::adjacency::{PAGE_BYTES, State};
 use crate::graph::{ENTRIES_MAX, Graph, NO_ROW, Parameters};
@@ -177,5 +167,104 @@ impl Graph {
         self.nodes.store(nodes, Ordering::Relaxed);
         self.tombstones.store(tombstones, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    const DOCUMENT: &str = include_str!("../../docs/format.md");
+
+    /// The cells of the table below a heading of the document, without its head.
+    fn table(heading: &str) -> Vec<Vec<&'static str>> {
+        let (_, section) = DOCUMENT.split_once(heading).expect("a section of that heading");
+        let lines = section.lines().skip_while(|line| !line.starts_with('|'));
+        let rows = lines.take_while(|line| line.starts_with('|')).skip(2);
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    }
+
+    #[test]
+    fn the_header_is_stored_as_it_is_documented() {
+        let parameters =
+            Parameters { degree: 32, effort: 0x123, alpha_percent: 120, seed: 0x1_0203_0405_0607 };
+        let header = Header {
+            parameters,
+            capacity: 1 << 20,
+            nodes: 0x7_0809,
+            tombstones: 0xa0b,
+            entries: core::array::from_fn(
+                |number| if number == 3 { NO_ROW } else { 7 + number as u32 },
+            ),
+            entries_nodes: 0xc0d0e,
+            unproven: 0xf101,
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(Header::from_bytes(&bytes), Ok(header));
+        let mut at = 0;
+        for row in table("### Header of a graph (128 bytes)") {
+            let (offset, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
+            let expected: Vec<u8> = match row[2] {
+                "magic" => b"VXGR".to_vec(),
+                "degree" => parameters.degree.to_le_bytes().to_vec(),
+                "effort" => parameters.effort.to_le_bytes().to_vec(),
+                "alpha_percent" => parameters.alpha_percent.to_le_bytes().to_vec(),
+                "entries_nodes" => header.entries_nodes.to_le_bytes().to_vec(),
+                "capacity" => header.capacity.to_le_bytes().to_vec(),
+                "nodes" => header.nodes.to_le_bytes().to_vec(),
+                "tombstones" => header.tombstones.to_le_bytes().to_vec(),
+                "unproven" => header.unproven.to_le_bytes().to_vec(),
+                "entries" => header.entries.iter().flat_map(|row| row.to_le_bytes()).collect(),
+                "seed" => parameters.seed.to_le_bytes().to_vec(),
+                "reserved_a" | "reserved" => std::vec![0; size],
+                other => panic!("a field {other}"),
+            };
+            assert_eq!((offset, size), (at, expected.len()), "{}", row[2]);
+            assert_eq!(bytes[offset..offset + size], expected, "{}", row[2]);
+            at += size;
+        }
+        assert_eq!(at, HEADER_BYTES);
+    }
+
+    #[test]
+    fn records_are_stored_as_they_are_documented() {
+        for (degree, slots, records) in [(5, 6, 146), (32, 47, 21), (33, 48, 20), (128, 191, 5)] {
+            let parameters = Parameters { degree, effort: 128, ..Parameters::default() };
+            assert_eq!(parameters.slots(), slots, "degree {degree}");
+            let mut graph = Graph::new(parameters).unwrap();
+            graph.reserve(1500).unwrap();
+            assert_eq!(graph.capacity(), 2048);
+            assert_eq!(graph.page_count(), 2048_u32.div_ceil(records));
+            let row = records + 2;
+            graph.adjacency.set_neighbours(row, [9, 1027].into_iter());
+            graph.adjacency.set_state(row, State::Tombstone);
+            let mut page = [1; PAGE_BYTES];
+            graph.page(1, &mut page);
+            let record = 4 + 4 * slots;
+            let mut expected = [0; PAGE_BYTES];
+            let mut put = |offset: usize, bytes: &[u8]| {
+                expected[2 * record + offset..][..bytes.len()].copy_from_slice(bytes);
+            };
+            let mut at = 0;
+            for (row, bytes) in table("### Record of a graph").iter().zip([
+                &2_u16.to_le_bytes()[..],
+                &[0],
+                &[State::Tombstone as u8],
+                &[9_u32.to_le_bytes(), 1027_u32.to_le_bytes()].concat(),
+            ]) {
+                let offset: usize = row[0].parse().unwrap();
+                assert_eq!(offset, at, "{}", row[2]);
+                put(offset, bytes);
+                at += row[1].parse().unwrap_or(4 * slots);
+            }
+            assert_eq!(at, record);
+            assert_eq!(page, expected, "degree {degree}");
+        }
+        for (rows, capacity) in [(1, 16), (17, 32), (1024, 1024), (1025, 2048)] {
+            let mut graph = Graph::new(Parameters::default()).unwrap();
+            graph.reserve(rows).unwrap();
+            assert_eq!(graph.capacity(), capacity);
+        }
     }
 }
