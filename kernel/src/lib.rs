@@ -14,6 +14,7 @@ extern crate alloc;
 mod allocator;
 mod attribute;
 mod boundary;
+mod check;
 mod collection;
 mod containers;
 mod directory;
