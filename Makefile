@@ -4,7 +4,6 @@
 .PHONY: help build demo test bench install clean
 
 PREFIX ?= /usr/local
-CARGO ?= cargo
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -18,7 +17,6 @@ demo: ## the main job, on an image file, with texts of this machine
 	@tools/demo
 
 test: ## every test; ends with `N passed, N failed`
-	@tools/require cargo
 	@tools/test
 
 bench: ## the figures of docs/performance.md
@@ -29,5 +27,5 @@ install: build ## tools, man pages and completions, below $(PREFIX)
 	@tools/install "$(DESTDIR)$(PREFIX)"
 
 clean: ## removes what was built
-	$(CARGO) clean
-	rm -rf kernel/target
+	cargo clean
+	rm -rf target kernel/target
