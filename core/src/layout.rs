@@ -364,7 +364,7 @@ pub struct CollectionLayout {
     pub name_length: u8,
     /// Bytes of the model tag.
     pub model_length: U16,
-    /// Neighbours of a graph node at most.
+    /// Neighbours that a graph node is pruned to.
     pub degree: U16,
     /// Effort of an insertion into the graph.
     pub build_effort: U32,
