@@ -50,19 +50,20 @@ impl Bitmap {
         self.0.get((bit / 8) as usize).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
     }
 
-    pub fn set(&mut self, from: u64, length: u64, value: bool) {
+    /// Gives the bits this value. Returns how many had the other.
+    pub fn set(&mut self, from: u64, length: u64, value: bool) -> u64 {
         let (mut bit, end) = (from, (from + length).min(GROUP_BLOCKS));
+        let mut changed = 0;
         while bit < end {
-            let Some(byte) = self.0.get_mut((bit / 8) as usize) else { return };
-            if bit % 8 == 0 && end - bit >= 8 {
-                *byte = if value { 0xff } else { 0 };
-                bit += 8;
-            } else {
-                let mask = 1u8 << (bit % 8);
-                *byte = if value { *byte | mask } else { *byte & !mask };
-                bit += 1;
-            }
+            let Some(byte) = self.0.get_mut((bit / 8) as usize) else { break };
+            let (mask, bits) =
+                if bit % 8 == 0 && end - bit >= 8 { (0xff, 8) } else { (1u8 << (bit % 8), 1) };
+            let after = if value { *byte | mask } else { *byte & !mask };
+            changed += u64::from((*byte ^ after).count_ones());
+            *byte = after;
+            bit += bits;
         }
+        changed
     }
 
     /// The first bit at or after `from` that has this value.
@@ -265,12 +266,10 @@ impl Space {
     pub fn reserve(&mut self, run: Run) -> Result<()> {
         for_groups(run, |number, from, length| {
             let group = self.groups.get_mut(number).ok_or(Error::NoSpace)?;
-            group.used.set(from, length, true);
-            group.available.set(from, length, false);
-            self.available -= group.available_count;
-            group.used_count = group.used.count();
-            group.available_count = group.available.count();
-            self.available += group.available_count;
+            group.used_count += group.used.set(from, length, true);
+            let taken = group.available.set(from, length, false);
+            group.available_count -= taken;
+            self.available -= taken;
             if !group.changed {
                 group.changed = true;
                 self.changed_groups += 1;
@@ -365,9 +364,9 @@ impl Space {
         let run = best.ok_or(Error::NoSpace)?;
         for_groups(run, |number, start, length| {
             if let Some(group) = self.groups.get_mut(number) {
-                group.available.set(start, length, false);
-                group.available_count -= length;
-                self.available -= length;
+                let taken = group.available.set(start, length, false);
+                group.available_count -= taken;
+                self.available -= taken;
             }
             Ok(())
         })?;
@@ -428,7 +427,14 @@ impl Space {
     /// Ends the operation: what it allocated is used, what it freed is not. Returns by how many
     /// blocks the number of used ones grew. On error nothing has changed.
     pub fn finish(&mut self) -> Result<i64> {
+        // In order, so that runs which name one block twice are neighbours.
+        vexfs_memory::sort_by(&mut self.freed, |a, b| a.run.start < b.run.start);
+        let mut end = 0;
         for freed in &self.freed {
+            if freed.run.start < end {
+                return Err(corrupt(freed.run.start, "freeing a block twice"));
+            }
+            end = freed.run.end();
             for_groups(freed.run, |number, from, length| {
                 let group = self.groups.get(number).ok_or(Error::NoSpace)?;
                 let end = from + length;
@@ -453,8 +459,7 @@ impl Space {
         let allocated = core::mem::take(&mut self.allocated);
         let adopted = core::mem::take(&mut self.adopted);
         for run in allocated.iter().chain(&adopted) {
-            self.mark(*run, true, false);
-            growth += run.length as i64;
+            growth += self.mark(*run, true, false) as i64;
         }
         for run in &adopted {
             self.in_flight = self.in_flight.saturating_sub(run.length);
@@ -464,8 +469,7 @@ impl Space {
         }
         let freed = core::mem::take(&mut self.freed);
         for freed in &freed {
-            self.mark(freed.run, false, freed.fresh);
-            growth -= freed.run.length as i64;
+            growth -= self.mark(freed.run, false, freed.fresh) as i64;
             if !freed.fresh {
                 match self.retiring.last_mut() {
                     Some(last) if last.end() == freed.run.start => last.length += freed.run.length,
@@ -484,17 +488,20 @@ impl Space {
         Ok(growth)
     }
 
-    fn mark(&mut self, run: Run, used: bool, available: bool) {
-        let (mut newly_changed, mut newly_available) = (0, 0);
+    /// Marks blocks as used or not, and as available. Returns of how many the use changed: counts
+    /// follow the bitmap, whatever was asked for.
+    fn mark(&mut self, run: Run, used: bool, available: bool) -> u64 {
+        let (mut newly_changed, mut newly_available, mut marked) = (0, 0, 0);
         let _ = for_groups(run, |number, from, length| {
             let Some(group) = self.groups.get_mut(number) else { return Ok(()) };
-            group.used.set(from, length, used);
+            let changed = group.used.set(from, length, used);
             group.used_count =
-                if used { group.used_count + length } else { group.used_count - length };
+                if used { group.used_count + changed } else { group.used_count - changed };
+            marked += changed;
             if available {
-                group.available.set(from, length, true);
-                group.available_count += length;
-                newly_available += length;
+                let newly = group.available.set(from, length, true);
+                group.available_count += newly;
+                newly_available += newly;
             }
             if !group.changed {
                 group.changed = true;
@@ -504,6 +511,7 @@ impl Space {
         });
         self.changed_groups += newly_changed;
         self.available += newly_available;
+        marked
     }
 
     /// Undoes the operation.
@@ -525,9 +533,9 @@ impl Space {
         let mut newly = 0;
         let _ = for_groups(run, |number, from, length| {
             if let Some(group) = self.groups.get_mut(number) {
-                group.available.set(from, length, true);
-                group.available_count += length;
-                newly += length;
+                let given = group.available.set(from, length, true);
+                group.available_count += given;
+                newly += given;
             }
             Ok(())
         });

@@ -210,3 +210,42 @@ fn a_commit_ends_whatever_writing_the_groups_does_to_the_groups() {
         }
     }
 }
+
+/// Two extents of a damaged image may name one block, and one operation may free both.
+#[test]
+fn runs_that_overlap_are_not_freed_in_one_operation() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let run = fs.operation_with_blocks(4, 10, false, |tree| tree.space.allocate_data(10, None));
+    let run = run.unwrap();
+    assert_eq!(run.length, 10);
+    fs.commit().unwrap();
+    let free = fs.status().blocks_free;
+    let part = |from: u64, length: u64| Run { start: run.start + from, length };
+    let overlapping: [&[Run]; 4] = [
+        &[part(0, 6), part(4, 4)],
+        &[part(4, 4), part(0, 6)],
+        &[part(2, 3), part(2, 3)],
+        &[part(0, 10), part(8, 1), part(3, 1)],
+    ];
+    for runs in overlapping {
+        let result = fs.operation(4, true, |tree| {
+            for run in runs {
+                tree.space.free(*run, false)?;
+            }
+            Ok(())
+        });
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{runs:?}: {result:?}");
+        assert_eq!(fs.status().blocks_free, free);
+    }
+    // Nothing has changed: the blocks can be freed still, and the group's count is right.
+    fs.operation(4, true, |tree| {
+        tree.space.free(part(5, 5), false)?;
+        tree.space.free(part(0, 5), false)
+    })
+    .unwrap();
+    fs.commit().unwrap();
+    let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    assert!(fs.status().blocks_free >= free + 9);
+    fs.operation(2, false, |tree| tree.put(Key::new(2000, Kind::Inline, 0), &[b"x"])).unwrap();
+}
