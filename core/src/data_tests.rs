@@ -2,7 +2,6 @@
 //! The bytes of files against a model, with an audit of every block after each run.
 
 use crate::extent::Extent;
-use crate::filesystem::reserved_runs;
 use crate::inode::Inode;
 use crate::key::{Key, Kind};
 use crate::node::BlockPointer;
@@ -88,7 +87,7 @@ pub(crate) fn audit(fs: &FileSystem) {
             nodes.extend((0..node.count()).map(|at| node.child(at)));
         }
     }
-    for run in reserved_runs(&tree.state) {
+    for run in tree.state.reserved_runs() {
         names.extend((run.start..run.end()).map(|block| (block, 1)));
     }
     for block in 0..tree.state.blocks {
@@ -473,4 +472,56 @@ fn reserved_blocks_are_there_when_they_are_wanted() {
     audit(&fs);
     let version = fs.inode(number).unwrap().content_version;
     assert_eq!(fs.touch_data(number), Ok(version + 1));
+}
+
+/// Blocks of the superblocks, named by a damaged or hostile image as a file's, as a tree node's or
+/// as free, are neither written to nor given out.
+#[test]
+fn nothing_that_an_image_says_makes_a_write_reach_the_superblocks() {
+    use zerocopy::IntoBytes;
+    for copy in 0..layout::SUPERBLOCK_COPIES {
+        let memory = Memory::new(16 << 20);
+        let fs = format(&memory, 12);
+        let number = create(&fs, "file");
+        let (block, generation) = {
+            let tree = fs.reader();
+            (tree.state.copy_block(copy), tree.published.generation)
+        };
+        let head = layout::ExtentLayout {
+            block: (block - 1).into(),
+            generation: generation.into(),
+            length: 3.into(),
+            flags: layout::EXTENT_UNWRITTEN.into(),
+        };
+        fs.operation(4, true, |tree| {
+            tree.put(Key::new(number, Kind::Extent, 0), &[head.as_bytes()])?;
+            let mut inode = Inode::load(tree, number)?;
+            (inode.size, inode.blocks) = (3 << 12, 3);
+            inode.store(tree, number)
+        })
+        .unwrap();
+        fs.commit().unwrap();
+        let before = memory.bytes.lock().unwrap()[(block << 12) as usize..][..4096].to_vec();
+        let written = fs.write(number, 4096, &[0x55; 4096]);
+        assert!(matches!(written, Err(Error::Corrupt { .. })), "{written:?}");
+        assert!(matches!(fs.truncate(number, 0), Err(Error::Corrupt { .. })));
+        let freed = fs.operation(4, true, |tree| {
+            tree.space.free(crate::space::Run { start: block, length: 1 }, false)
+        });
+        assert!(matches!(freed, Err(Error::Corrupt { .. })), "{freed:?}");
+        let pointer = BlockPointer { block, generation, checksum: 0, level: 0 };
+        assert!(matches!(fs.reader().read_node(&pointer), Err(Error::Corrupt { .. })));
+        assert!(memory.bytes.lock().unwrap()[(block << 12) as usize..][..4096] == before);
+    }
+
+    // A group that calls them free.
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let state = *fs.reader().state;
+    let mut space = crate::space::Space::new(state.blocks, state.block_log2);
+    space.load(0, None).unwrap();
+    let reserved = state.reserved_runs();
+    while let Ok(run) = space.allocate_data(1, None) {
+        assert!(!reserved.iter().any(|taken| (taken.start..taken.end()).contains(&run.start)));
+    }
 }

@@ -63,9 +63,8 @@ impl Extent {
         if extent.length == 0 || extent.length > u64::from(most) || sums.len() != sums_wanted {
             return Err(bad("extent of an impossible length"));
         }
-        let end = extent.block.checked_add(extent.length);
-        if extent.block == 0 || end.is_none_or(|end| end > tree.state.blocks) {
-            return Err(bad("extent outside the file system"));
+        if !tree.state.is_allocatable(extent.run()) {
+            return Err(bad("extent of blocks that are never given out"));
         }
         if extent.end() > OFFSET_MAX {
             return Err(bad("extent beyond the last block of an object"));

@@ -8,7 +8,6 @@ use crate::layout::*;
 use crate::lock::{Lock, ReadGuard};
 use crate::node::{BlockPointer, Node};
 use crate::open_file::OpenFiles;
-use crate::space::Run;
 use crate::superblock::{self, KNOWN_READ_ONLY, Superblock};
 use crate::tree::Tree;
 use alloc::vec::Vec;
@@ -188,7 +187,7 @@ impl FileSystem {
                 tree.space.load(number, None)?;
             }
         }
-        for run in reserved_runs(&superblock) {
+        for run in superblock.reserved_runs() {
             tree.space.reserve(run)?;
             tree.state.blocks_free = tree.state.blocks_free.saturating_sub(run.length);
         }
@@ -512,12 +511,4 @@ fn open_tree(
     let tree = Tree::open(host.clone(), superblock, cache_bytes)?;
     tree.node(&superblock.root)?;
     Lock::try_new(&*host.locks, LockClass::Tree, tree)
-}
-
-/// Blocks that are never given out: those before the first superblock copy, and the copies'.
-pub(crate) fn reserved_runs(superblock: &Superblock) -> [Run; 1 + SUPERBLOCK_COPIES] {
-    let [first, _] = SUPERBLOCK_OFFSETS;
-    let copy = |copy| Run { start: superblock.copy_block(copy), length: 1 };
-    let front = Run { start: 0, length: first >> superblock.block_log2 };
-    [front, copy(0), copy(1), copy(2), copy(3)]
 }

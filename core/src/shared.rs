@@ -26,7 +26,7 @@ impl Counted {
             .map_err(|_| bad("reference count of a wrong length"))?;
         let run = Run { start: key.offset(), length: layout.length.get() };
         let references = layout.references.get();
-        if run.start == 0 || run.length == 0 || run.end() > tree.state.blocks || references < 2 {
+        if !tree.state.is_allocatable(run) || references < 2 {
             return Err(bad("impossible reference count"));
         }
         Ok(Self { run, references })

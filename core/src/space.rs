@@ -13,6 +13,7 @@
 use crate::bytes::{copy, u64_at};
 use crate::error::{Error, Result, corrupt};
 use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS};
+use crate::superblock::{is_allocatable, reserved_runs};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use vexfs_memory::{Table, TryVec, zeroed_bytes};
@@ -119,6 +120,7 @@ struct Retired {
 /// The allocator.
 pub(crate) struct Space {
     blocks: u64,
+    block_log2: u32,
     groups: Table<Group>,
     /// Numbers of the loaded groups, in the order of their loading.
     loaded: Vec<u64>,
@@ -144,9 +146,11 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub fn new(blocks: u64) -> Self {
+    /// The space of a file system of this size, of which no group is loaded.
+    pub fn new(blocks: u64, block_log2: u32) -> Self {
         Self {
             blocks,
+            block_log2,
             groups: Table::new(),
             loaded: Vec::new(),
             next_load: 0,
@@ -252,7 +256,16 @@ impl Space {
             *to = !*from;
         }
         available.set(blocks, GROUP_BLOCKS - blocks, false);
-        let available_count = blocks - used_count;
+        // Whatever the group says: what is written to these blocks destroys the superblocks.
+        for reserved in reserved_runs(self.blocks, self.block_log2) {
+            for_groups(reserved, |group, from, length| {
+                if group == number {
+                    available.set(from, length, false);
+                }
+                Ok(())
+            })?;
+        }
+        let available_count = available.count();
         self.loaded.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
         let group =
             Group { used, used_count, available, available_count, changed: false, written: 0 };
@@ -397,8 +410,8 @@ impl Space {
     /// Frees blocks, as of the end of the operation. `fresh` when the open transaction allocated
     /// them.
     pub fn free(&mut self, run: Run, fresh: bool) -> Result<()> {
-        if run.start == 0 || run.end() > self.blocks {
-            return Err(corrupt(run.start, "freeing blocks outside the file system"));
+        if !is_allocatable(self.blocks, self.block_log2, run) {
+            return Err(corrupt(run.start, "freeing blocks that are never given out"));
         }
         if let Some(last) = self.freed.last_mut()
             && last.fresh == fresh

@@ -9,6 +9,7 @@ use crate::error::{Error, Result, corrupt};
 use crate::host::{BlockDevice, Checksum, Host};
 use crate::layout::*;
 use crate::node::BlockPointer;
+use crate::space::Run;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use vexfs_memory::{TryVec, zeroed_bytes};
@@ -58,6 +59,16 @@ impl Superblock {
     /// Where copy `copy` lies, in bytes.
     pub fn offset(&self, copy: usize) -> u64 {
         copy_offset(copy, self.blocks << self.block_log2)
+    }
+
+    /// See [`reserved_runs`].
+    pub fn reserved_runs(&self) -> [Run; 1 + SUPERBLOCK_COPIES] {
+        reserved_runs(self.blocks, self.block_log2)
+    }
+
+    /// See [`is_allocatable`].
+    pub fn is_allocatable(&self, run: Run) -> bool {
+        is_allocatable(self.blocks, self.block_log2, run)
     }
 
     /// The block that holds copy `copy`.
@@ -131,7 +142,8 @@ impl Superblock {
             return bad("impossible number of blocks");
         }
         let root = BlockPointer::from_layout(&layout.root);
-        if root.block == 0 || root.block >= blocks || usize::from(root.level) >= TREE_LEVELS_MAX {
+        let allocatable = is_allocatable(blocks, block_log2, Run { start: root.block, length: 1 });
+        if !allocatable || usize::from(root.level) >= TREE_LEVELS_MAX {
             return bad("impossible root");
         }
         if layout.blocks_free.get() > blocks {
@@ -193,6 +205,27 @@ impl Superblock {
         host.device.write(self.offset(copy), buffer)?;
         Ok(())
     }
+}
+
+/// Blocks that are never given out: those before the first superblock copy, and the copies'.
+pub(crate) fn reserved_runs(blocks: u64, block_log2: u32) -> [Run; 1 + SUPERBLOCK_COPIES] {
+    let [first, _] = SUPERBLOCK_OFFSETS;
+    let bytes = blocks << block_log2;
+    let copy = |copy| Run { start: copy_offset(copy, bytes) >> block_log2, length: 1 };
+    let front = Run { start: 0, length: first >> block_log2 };
+    [front, copy(0), copy(1), copy(2), copy(3)]
+}
+
+/// Whether a run may be in use by the tree or by data: it lies within the file system and holds
+/// none of [`reserved_runs`]. What names any other block is damaged, and must neither be followed
+/// nor written to nor freed: it would reach the superblocks.
+pub(crate) fn is_allocatable(blocks: u64, block_log2: u32, run: Run) -> bool {
+    let inside = run.start.checked_add(run.length).is_some_and(|end| end <= blocks);
+    inside
+        && run.length > 0
+        && !reserved_runs(blocks, block_log2)
+            .iter()
+            .any(|taken| taken.start < run.end() && run.start < taken.end())
 }
 
 /// Where copy `copy` of a file system of `bytes` bytes lies. The copies at the end lie in the last

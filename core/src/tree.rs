@@ -120,7 +120,7 @@ impl Tree {
             state_changed: false,
             dirty: Table::new(),
             cache,
-            space: Space::new(published.blocks),
+            space: Space::new(published.blocks, published.block_log2),
             undo: Vec::new(),
             operation: 0,
         })
@@ -173,8 +173,8 @@ impl Tree {
 
     /// Reads a node from the device, past the cache.
     pub fn read_node(&self, pointer: &BlockPointer) -> Result<Node> {
-        if pointer.block == 0 || pointer.block >= self.state.blocks {
-            return Err(corrupt(pointer.block, "pointer outside the file system"));
+        if !self.state.is_allocatable(Run { start: pointer.block, length: 1 }) {
+            return Err(corrupt(pointer.block, "pointer to a block that is never given out"));
         }
         let mut bytes = zeroed_bytes(self.block_bytes())?;
         self.host.device.read(pointer.block << self.state.block_log2, &mut bytes)?;

@@ -7,7 +7,6 @@
 use super::Checker;
 use super::finding::{Code, Place};
 use crate::error::Result;
-use crate::filesystem::reserved_runs;
 use crate::key::Key;
 use crate::layout::{
     EXTENT_SHARED, ExtentLayout, GROUP_BITMAP_BYTES, GROUP_BLOCKS, GroupLayout, SharedLayout,
@@ -116,21 +115,14 @@ impl BlockUse {
     }
 }
 
-fn overlap(a: Run, b: Run) -> bool {
-    a.start < b.end() && b.start < a.end()
-}
-
 impl Checker<'_> {
     /// Whether the run lies within the file system and on none of its superblocks.
     pub(crate) fn is_allocatable(&self, run: Run) -> bool {
-        let inside = run.start.checked_add(run.length).is_some_and(|end| end <= self.state.blocks);
-        inside
-            && run.length > 0
-            && !reserved_runs(&self.state).iter().any(|taken| overlap(*taken, run))
+        self.state.is_allocatable(run)
     }
 
     pub(crate) fn mark_reserved(&mut self) -> Result<()> {
-        for run in reserved_runs(&self.state) {
+        for run in self.state.reserved_runs() {
             // Blocks of 64 KiB may hold a copy each or overlap with the front: marked singly, so
             // that none counts as shared.
             for block in run.start..run.end().min(self.state.blocks) {
