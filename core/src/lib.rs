@@ -90,7 +90,7 @@ pub use inode::{
     Inode, LINKS_MAX, MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE,
     MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,
 };
-pub use link::PATH_DEPTH_MAX;
+pub use link::{DIRECTORY_DEPTH_MAX, PATH_DEPTH_MAX};
 pub use mapped::{Completion, ExtentInfo, InFlight, MappedExtent, MappedState};
 pub use rename::RenameMode;
 pub use rights::Credentials;

@@ -16,6 +16,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// Deepest directory that paths are built for.
 pub const PATH_DEPTH_MAX: usize = 4096;
+/// Deepest directory that a walk up or down follows. Only a damaged tree, in which a directory is
+/// its own ancestor, is known to be deeper: so every walk ends.
+pub const DIRECTORY_DEPTH_MAX: usize = 1 << 16;
 
 fn layout(parent: u64, cookie: u64) -> LinkLayout {
     LinkLayout { parent: parent.into(), cookie: cookie.into() }
@@ -73,7 +76,7 @@ pub(crate) fn each(
 /// Whether directory `inode` is `ancestor`, or below it.
 pub(crate) fn is_below(tree: &Tree, inode: u64, ancestor: u64) -> Result<bool> {
     let mut at = inode;
-    for _ in 0..=tree.state.inodes {
+    for _ in 0..=DIRECTORY_DEPTH_MAX {
         if at == ancestor {
             return Ok(true);
         }

@@ -482,3 +482,40 @@ fn changes_that_take_no_space_work_on_a_full_file_system_and_leave_room_to_delet
     fs.commit().unwrap();
     fs.write(number, 1 << 20, &[1; 1 << 20]).unwrap();
 }
+
+/// Directories of a damaged image may be above each other.
+#[test]
+fn a_rename_ends_when_directories_are_their_own_ancestors() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let directory = NewInode { mode: MODE_DIRECTORY | 0o755, owner: (0, 0), device: 0 };
+    let a = fs.create(ROOT, b"a", &directory).unwrap();
+    let b = fs.create(a, b"b", &directory).unwrap();
+    fs.create(ROOT, b"moved", &directory).unwrap();
+    fs.operation(8, true, |tree| {
+        let (parent, cookie) = crate::link::first(tree, a)?.unwrap();
+        crate::link::remove(tree, a, parent, cookie)?;
+        crate::link::add(tree, a, b, cookie)?;
+        tree.state.inodes = u64::MAX;
+        Ok(())
+    })
+    .unwrap();
+    let renamed = fs.rename(ROOT, b"moved", b, b"moved", RenameMode::Replace);
+    assert!(matches!(renamed, Err(Error::Corrupt { .. })), "{renamed:?}");
+}
+
+#[test]
+fn a_superblock_that_counts_more_inodes_than_there_can_be_is_refused() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    for more in 1..=2 {
+        fs.operation(1, true, |tree| {
+            tree.state.inodes = INODES_MAX + more;
+            Ok(())
+        })
+        .unwrap();
+        fs.commit().unwrap();
+    }
+    let opened = FileSystem::open(memory.host(), &OpenOptions::default()).err();
+    assert!(matches!(opened, Some(Error::Corrupt { .. })), "{opened:?}");
+}

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result, corrupt};
 use crate::inode::Inode;
 use crate::layout::{INODE_ATTRIBUTES, ROOT_INODE};
-use crate::link;
+use crate::link::{self, DIRECTORY_DEPTH_MAX};
 use crate::names::Place;
 use crate::tree::Tree;
 use crate::xattr;
@@ -13,8 +13,6 @@ use vexfs_memory::{Table, TryVec};
 
 /// Directories that are remembered at once.
 const REMEMBERED_MAX: usize = 1 << 20;
-/// Deepest directory that a walk upwards follows.
-const DEPTH_MAX: usize = 1 << 16;
 
 /// On whose behalf a request is made.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +174,7 @@ impl Reach {
             if let Some(known) = self.known.get(at) {
                 break *known;
             }
-            if self.chain.len() >= DEPTH_MAX {
+            if self.chain.len() >= DIRECTORY_DEPTH_MAX {
                 return Err(corrupt(directory, "directory deeper than any"));
             }
             self.chain.try_push(at)?;

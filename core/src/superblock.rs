@@ -6,6 +6,7 @@
 //! `g - 1`, and blocks that either names are not written to.
 
 use crate::error::{Error, Result, corrupt};
+use crate::filesystem::INODES_MAX;
 use crate::host::{BlockDevice, Checksum, Host};
 use crate::layout::*;
 use crate::node::BlockPointer;
@@ -157,6 +158,9 @@ impl Superblock {
         let writer_generation = layout.writer_generation.get();
         if generation > GENERATION_MAX || writer_generation > GENERATION_MAX {
             return bad("impossible generation");
+        }
+        if layout.inodes.get() > INODES_MAX {
+            return bad("impossible number of inodes");
         }
         let next_object = layout.next_object.get();
         if !(FIRST_OBJECT..=OBJECT_MAX).contains(&next_object) {

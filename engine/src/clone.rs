@@ -5,14 +5,15 @@ use crate::copy::{COPY_BYTES, CopyOptions, CopyReport, Progress};
 use crate::error::{Error, Reason, Result};
 use crate::file::File;
 use crate::image::Image;
+use crate::listing::{Ancestors, own_ancestor};
 use crate::path::LastLink;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use vexfs_core::{
-    Error as CoreError, Inode, MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK, NewInode, SetAttributes,
-    XattrMode,
+    DIRECTORY_DEPTH_MAX, Error as CoreError, Inode, MODE_DIRECTORY, MODE_FILE, MODE_SYMLINK,
+    NewInode, SetAttributes, XattrMode,
 };
 
 impl Image {
@@ -36,6 +37,7 @@ impl Image {
             progress,
             report: CopyReport::default(),
             copied: HashMap::new(),
+            ancestors: Ancestors::default(),
             buffer: Vec::new(),
         };
         copy.run(from, to)?;
@@ -52,6 +54,7 @@ struct CopyAcross<'a> {
     report: CopyReport,
     /// Inodes with several names, and their copies.
     copied: HashMap<u64, u64>,
+    ancestors: Ancestors,
     buffer: Vec<u8>,
 }
 
@@ -60,6 +63,8 @@ struct Pending {
     from: PathBuf,
     number: u64,
     to: PathBuf,
+    /// Levels below the start.
+    depth: usize,
 }
 
 impl CopyAcross<'_> {
@@ -70,7 +75,8 @@ impl CopyAcross<'_> {
             self.refuse_into_itself(number, to)?;
         }
         let mut finished = Vec::new();
-        let mut stack = vec![Pending { from: from.to_owned(), number, to: to.to_owned() }];
+        let mut stack =
+            vec![Pending { from: from.to_owned(), number, to: to.to_owned(), depth: 0 }];
         let mut first = true;
         while let Some(pending) = stack.pop() {
             match self.copy_one(&pending, &mut stack) {
@@ -98,7 +104,7 @@ impl CopyAcross<'_> {
     /// Refuses to copy a directory to a place below it.
     fn refuse_into_itself(&self, number: u64, to: &Path) -> Result<()> {
         let (mut at, _) = self.target.resolve_parent(to)?;
-        loop {
+        for _ in 0..=DIRECTORY_DEPTH_MAX {
             if at == number {
                 return Err(Error::new(self.target.object(to), Reason::IntoItself));
             }
@@ -108,6 +114,7 @@ impl CopyAcross<'_> {
             }
             at = above;
         }
+        self.target.about(to, Err(own_ancestor(at)))
     }
 
     fn copy_one(
@@ -115,7 +122,7 @@ impl CopyAcross<'_> {
         pending: &Pending,
         stack: &mut Vec<Pending>,
     ) -> Result<Option<(u64, Inode)>> {
-        let Pending { from, number, to } = pending;
+        let Pending { from, number, to, depth } = pending;
         let inode = self.source.about(from, self.source.core.inode(*number))?;
         let shared = self.options.preserve && inode.links > 1 && !inode.is_directory();
         if let Some(copy) = self.copied.get(number).filter(|_| shared) {
@@ -136,6 +143,8 @@ impl CopyAcross<'_> {
                 return Err(Error::new(self.source.object(from), CoreError::IsDirectory));
             }
             MODE_DIRECTORY => {
+                let entered = self.ancestors.enter(*number, *depth);
+                self.source.about(from, entered)?;
                 let copy = match self.target.find(to, LastLink::Follow)? {
                     Some(copy) => copy,
                     None => self.target.create_node(to, &new)?,
@@ -152,6 +161,7 @@ impl CopyAcross<'_> {
                     from: from.join(&entry.name),
                     number: entry.inode,
                     to: to.join(&entry.name),
+                    depth: depth + 1,
                 }));
                 self.report.directories += 1;
                 return Ok(self.options.preserve.then_some((copy, inode)));

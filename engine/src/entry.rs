@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Reason, Result};
 use crate::image::Image;
+use crate::listing::own_ancestor;
 use crate::path::LastLink;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -187,6 +188,10 @@ impl Image {
             }
             for (name, inode, file_type) in entries {
                 if u32::from(file_type) << 12 == MODE_DIRECTORY {
+                    // In a damaged image a directory may be its own ancestor.
+                    if stack.iter().any(|(_, _, above)| *above == inode) {
+                        return Err(own_ancestor(inode));
+                    }
                     stack.push((directory, name, inode));
                     break;
                 }

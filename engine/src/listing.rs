@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use vexfs_core::{Inode, MODE_DIRECTORY};
+use vexfs_core::{DIRECTORY_DEPTH_MAX, Error as CoreError, Inode, MODE_DIRECTORY};
 
 /// Entries read at a time.
 const BATCH: usize = 512;
@@ -85,22 +85,47 @@ pub struct WalkEntry {
     pub depth: usize,
 }
 
+/// The directories from the start of a walk down to the one it is in. In a damaged image a directory
+/// may be its own ancestor, and a walk that went into it again would never end.
+#[derive(Default)]
+pub(crate) struct Ancestors(Vec<u64>);
+
+impl Ancestors {
+    /// Goes into a directory so many levels below the start.
+    pub fn enter(&mut self, directory: u64, depth: usize) -> Result<(), CoreError> {
+        self.0.truncate(depth);
+        if self.0.contains(&directory) || depth > DIRECTORY_DEPTH_MAX {
+            return Err(own_ancestor(directory));
+        }
+        self.0.push(directory);
+        Ok(())
+    }
+}
+
+/// The error for a directory that is found below itself.
+pub(crate) fn own_ancestor(directory: u64) -> CoreError {
+    CoreError::Corrupt { place: directory, what: "directory that is its own ancestor" }
+}
+
 /// Walks a tree: each directory before what is in it, names in the order of their bytes. Symbolic
 /// links are not followed. What vanishes while the walk is on its way is left out.
 pub struct Walk<'a> {
     image: &'a Image,
     /// What is still to be visited, last first.
     stack: Vec<(PathBuf, u64, usize)>,
+    ancestors: Ancestors,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, path: PathBuf, number: u64, depth: usize) -> Result<Option<WalkEntry>> {
         let inode = match self.image.core.inode(number) {
             Ok(inode) => inode,
-            Err(vexfs_core::Error::Stale) if depth > 0 => return Ok(None),
+            Err(CoreError::Stale) if depth > 0 => return Ok(None),
             Err(error) => return self.image.about(&path, Err(error)),
         };
         if inode.file_type() == MODE_DIRECTORY {
+            let entered = self.ancestors.enter(number, depth);
+            self.image.about(&path, entered)?;
             let mut entries = Vec::new();
             for entry in self.image.list(number, &path) {
                 entries.push(entry?);
@@ -133,7 +158,7 @@ impl Image {
         let path = path.as_ref();
         let number = self.resolve(path)?;
         if !self.about(path, self.core.inode(number))?.is_directory() {
-            return self.about(path, Err(vexfs_core::Error::NotDirectory));
+            return self.about(path, Err(CoreError::NotDirectory));
         }
         Ok(self.list(number, path))
     }
@@ -153,6 +178,7 @@ impl Image {
     pub fn walk(&self, path: impl AsRef<Path>) -> Result<Walk<'_>> {
         let path = path.as_ref();
         let number = self.resolve_with(path, LastLink::Follow)?;
-        Ok(Walk { image: self, stack: vec![(path.to_owned(), number, 0)] })
+        let stack = vec![(path.to_owned(), number, 0)];
+        Ok(Walk { image: self, stack, ancestors: Ancestors::default() })
     }
 }

@@ -441,3 +441,42 @@ fn the_commit_thread_makes_changes_durable_without_being_asked() {
     let snapshot = Image::open(scratch.at("snapshot"), &OpenOptions::read_only()).unwrap();
     assert_eq!(snapshot.read_file("/f").unwrap(), b"durable");
 }
+
+/// Makes the entry `name` of a small image name the inode `number`, as damage or malice would.
+fn redirect(path: &Path, name: &[u8], number: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let field = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let superblock = [64 << 10, 128 << 10].into_iter().max_by_key(|at| field(&bytes, at + 136));
+    let superblock = superblock.unwrap();
+    // All items fit the root of the tree. An entry is its inode, its type and its name.
+    let root = field(&bytes, superblock + 160) as usize * 4096;
+    let at = bytes[root..root + 4096].windows(name.len()).position(|found| found == name).unwrap();
+    bytes[root + at - 9..][..8].copy_from_slice(&number.to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[root..root + 4096]);
+    bytes[superblock + 176..][..4].copy_from_slice(&sum.to_le_bytes());
+    bytes[superblock + 8..][..4].fill(0);
+    let sum = crc32c::crc32c(&bytes[superblock..superblock + 4096]);
+    bytes[superblock + 8..][..4].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn walks_copies_and_removals_end_when_a_directory_is_below_itself() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    let top = image.create_dir("/top", 0o755).unwrap();
+    image.create_dir_all("/top/middle/below", 0o755).unwrap();
+    image.close().unwrap();
+    redirect(&scratch.at("image.vexfs"), b"below", top);
+
+    let image = Image::open(scratch.at("image.vexfs"), &OpenOptions::default()).unwrap();
+    let damaged = |error: Option<&CoreError>| matches!(error, Some(CoreError::Corrupt { .. }));
+    let visited: Vec<_> = image.walk("/").unwrap().take(100).collect();
+    assert_eq!(visited.len(), 4);
+    assert!(damaged(visited[3].as_ref().unwrap_err().core()));
+    let report = image.copy_from(&image, "/top", "/copy", &RECURSIVE, &mut |_, _| {}).unwrap();
+    assert_eq!((report.directories, report.failures.len()), (2, 1));
+    assert!(damaged(report.failures[0].core()));
+    let error = image.remove_tree("/top").unwrap_err();
+    assert!(damaged(error.core()), "{error}");
+}
