@@ -241,7 +241,8 @@ impl FileSystem {
         })
     }
 
-    /// Adds a name to an inode that is not a directory.
+    /// Adds a name to an inode that is not a directory. `Stale` when its last name is gone and
+    /// nobody holds it open.
     pub fn link(&self, number: u64, parent: u64, name: &[u8]) -> Result<()> {
         names::check_entry_name(name)?;
         let now = self.host.clock.now();
@@ -254,8 +255,8 @@ impl FileSystem {
             if inode.links >= LINKS_MAX {
                 return Err(Error::TooManyLinks);
             }
+            self.check_alive(number, &inode)?;
             if inode.links == 0 {
-                // Only an unnamed file that is still held open can get here.
                 crate::orphan::remove(tree, number)?;
             }
             let file_type = (inode.mode >> 12) as u8;

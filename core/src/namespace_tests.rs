@@ -519,3 +519,40 @@ fn a_superblock_that_counts_more_inodes_than_there_can_be_is_refused() {
     let opened = FileSystem::open(memory.host(), &OpenOptions::default()).err();
     assert!(matches!(opened, Some(Error::Corrupt { .. })), "{opened:?}");
 }
+
+/// Between an unlink and the first step of taking the inode apart, and between any two steps.
+#[test]
+fn an_inode_that_is_being_taken_apart_gets_no_name_and_no_vector() {
+    use vexfs_simd::{ElementType, Metric, Shape};
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let shape = Shape { element: ElementType::F32, metric: Metric::L2, dimension: 2 };
+    let options = CollectionOptions {
+        name: "c",
+        shape,
+        model: "",
+        quantization: Quantization::None,
+        degree: 0,
+        build_effort: 0,
+    };
+    let collection = fs.create_collection(&options).unwrap();
+    let vector = crate::vector_tests::put(0, &[0; 8]);
+    let free = fs.status().blocks_free;
+    let number = fs.create(ROOT, b"f", &file(MODE_FILE | 0o644)).unwrap();
+    fs.write(number, 0, &[7; 100_000]).unwrap();
+    fs.open_inode(number).unwrap();
+    fs.unlink(ROOT, b"f").unwrap();
+    // Held, it can have both.
+    fs.put_vectors(collection, number, &[vector]).unwrap();
+    fs.link(number, ROOT, b"again").unwrap();
+    fs.unlink(ROOT, b"again").unwrap();
+    assert!(fs.open_files.write().release(number));
+
+    assert_eq!(fs.link(number, ROOT, b"revived"), Err(Error::Stale));
+    assert_eq!(fs.put_vectors(collection, number, &[vector]), Err(Error::Stale));
+    assert_eq!(fs.reap_orphans(), Ok(1));
+    assert_eq!(fs.inode(number), Err(Error::Stale));
+    assert_eq!((fs.orphans().unwrap(), list(&fs, ROOT).len()), (Vec::new(), 2));
+    fs.commit().unwrap();
+    assert!(fs.status().blocks_free + 4 >= free);
+}

@@ -37,6 +37,16 @@ impl OpenFiles {
 }
 
 impl FileSystem {
+    /// Whether an inode is there to stay. One without names that nobody holds open is being taken
+    /// apart: what is added to it, or a name, would be lost or left behind. `Stale` then. Within an
+    /// operation the answer holds until its end.
+    pub(crate) fn check_alive(&self, number: u64, inode: &Inode) -> Result<()> {
+        if inode.links == 0 && !self.open_files.read().is_held(number) {
+            return Err(Error::Stale);
+        }
+        Ok(())
+    }
+
     /// Holds an inode open: when its last name goes, it stays until the last
     /// [`FileSystem::close_inode`]. `Stale` when it is gone already.
     pub fn open_inode(&self, number: u64) -> Result<Inode> {

@@ -131,22 +131,54 @@ impl FileSystem {
         if inode.links > 0 {
             return Err(corrupt(number, "orphan with links"));
         }
-        if inode.flags & INODE_VECTORS != 0 {
-            while !self.remove_all_vectors_step(number)? {}
+        loop {
+            while has(&self.reader(), number, Kind::Vector)? {
+                self.check_orphan(&self.reader(), number)?;
+                self.remove_all_vectors_step(number)?;
+            }
+            loop {
+                self.check_orphan(&self.reader(), number)?;
+                if self.free_object_extents(number, 0, STEP_ITEMS)? {
+                    break;
+                }
+            }
+            if has(&self.reader(), number, Kind::Attribute)? {
+                self.check_orphan(&self.reader(), number)?;
+                self.remove_all_xattrs(number)?;
+            }
+            // In steps that a full file system has space for.
+            while self.operation(1, true, |tree| {
+                self.check_orphan(tree, number)?;
+                match first(tree, number, Kind::Inline)? {
+                    Some(key) => tree.remove(key).map(|()| true),
+                    None => Ok(false),
+                }
+            })? {}
+            // Whoever looked the inode up before it lost its name may have added to it meanwhile.
+            let done = self.operation(2, true, |tree| {
+                self.check_orphan(tree, number)?;
+                for kind in [Kind::Vector, Kind::Extent, Kind::Attribute, Kind::Inline] {
+                    if has(tree, number, kind)? {
+                        return Ok(false);
+                    }
+                }
+                remove_inode(tree, number)?;
+                remove(tree, number)?;
+                Ok(true)
+            })?;
+            if done {
+                return Ok(());
+            }
         }
-        while !self.free_object_extents(number, 0, STEP_ITEMS)? {}
-        if inode.flags & INODE_ATTRIBUTES != 0 {
-            self.remove_all_xattrs(number)?;
+    }
+
+    /// Before each step: nothing of an inode that has a name, or is held, is taken away.
+    fn check_orphan(&self, tree: &Tree, number: u64) -> Result<()> {
+        let inode = Inode::load(tree, number)?;
+        if inode.links > 0 || self.open_files.read().is_held(number) {
+            return Err(Error::Busy);
         }
-        // In steps that a full file system has space for.
-        while self.operation(1, true, |tree| match first(tree, number, Kind::Inline)? {
-            Some(key) => tree.remove(key).map(|()| true),
-            None => Ok(false),
-        })? {}
-        self.operation(2, true, |tree| {
-            remove_inode(tree, number)?;
-            remove(tree, number)
-        })
+        Ok(())
     }
 
     /// Inode numbers of the orphans, for tests and tools.

@@ -11,6 +11,7 @@
 use crate::collection::{Collection, Counts, Writer};
 use crate::collection_memory::{RowInfo, RowItems, decode_row};
 use crate::error::{Error, Result, corrupt};
+use crate::file::load_file;
 use crate::filesystem::FileSystem;
 use crate::inode::Inode;
 use crate::key::{Key, Kind, OFFSET_MAX};
@@ -255,7 +256,7 @@ impl FileSystem {
     /// A vector that was made from a content version that the file has moved on from is stored
     /// and reported as stale.
     ///
-    /// Errors: `NotFound` for the collection, `Stale` for the file, `IsDirectory` or `Invalid`
+    /// Errors: `NotFound` for the collection, `Stale` for a file that is gone, `IsDirectory` or `Invalid`
     /// when it is not a regular file, `InvalidChunk` naming the first vector that cannot be
     /// stored, `Invalid` for a content version that the file has not reached, a range beyond the
     /// largest file, or a chunk that is there twice, `TooBig` over [`PUT_VECTORS_MAX`], `NoSpace`.
@@ -313,8 +314,8 @@ impl FileSystem {
 
     /// Whether these vectors can be put to the inode, and its content version.
     fn check_put(&self, number: u64, order: &[(&VectorPut<'_>, RowTerm)]) -> Result<u64> {
-        let inode = Inode::load(&self.reader(), number)?;
-        check_file(&inode)?;
+        let inode = load_file(&self.reader(), number)?;
+        self.check_alive(number, &inode)?;
         let ahead = |version: u64| version > inode.content_version;
         if order.iter().any(|(vector, _)| vector.content_version.is_some_and(ahead)) {
             return Err(Error::Invalid("content version that the file has not reached"));
@@ -376,8 +377,8 @@ impl FileSystem {
             + replaced.len() as u64
             + punch_items(collection, replaced.len());
         let (sequence, version, stale) = self.write_streams_with(&writes, items, |tree| {
-            let mut inode = Inode::load(tree, number)?;
-            check_file(&inode)?;
+            let mut inode = load_file(tree, number)?;
+            self.check_alive(number, &inode)?;
             let mut stale = 0;
             let first = Counts::load(tree, object)?.next_sequence;
             for ((sequence, row), (vector, _)) in (first..).zip(&rows).zip(vectors) {
@@ -878,14 +879,6 @@ impl FileSystem {
             Ok(true)
         })
     }
-}
-
-/// Whether a file may have vectors.
-fn check_file(inode: &Inode) -> Result<()> {
-    if inode.is_directory() {
-        return Err(Error::IsDirectory);
-    }
-    if inode.is_file() { Ok(()) } else { Err(Error::Invalid("not a regular file")) }
 }
 
 /// How many chunks do not follow the one before.
