@@ -556,3 +556,29 @@ fn an_inode_that_is_being_taken_apart_gets_no_name_and_no_vector() {
     fs.commit().unwrap();
     assert!(fs.status().blocks_free + 4 >= free);
 }
+
+#[test]
+fn an_orphan_that_is_damaged_does_not_keep_the_others_from_being_taken_apart() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let numbers = [(); 3].map(|()| fs.create_unnamed(&file(MODE_FILE | 0o600)).unwrap());
+    let [first, damaged, last] = numbers;
+    fs.write(damaged, 0, &[7; 10_000]).unwrap();
+    fs.operation(4, true, |tree| {
+        let item = tree.get_mut(key::Key::new(damaged, key::Kind::Extent, 0))?;
+        item[0..8].fill(0xff);
+        Ok(())
+    })
+    .unwrap();
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    assert_eq!(fs.reap_orphans(), Ok(2));
+    assert_eq!(fs.orphans().unwrap(), [damaged]);
+    assert_eq!((fs.inode(first), fs.inode(last)), (Err(Error::Stale), Err(Error::Stale)));
+    // Nor does it keep those to come.
+    let next = fs.create(ROOT, b"f", &file(MODE_FILE | 0o600)).unwrap();
+    fs.reap_later();
+    fs.unlink(ROOT, b"f").unwrap();
+    assert_eq!(fs.inode(next), Err(Error::Stale));
+}

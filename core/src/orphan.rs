@@ -88,7 +88,8 @@ impl FileSystem {
     }
 
     /// Takes apart what an earlier run of a host left: inodes without names that nobody holds
-    /// open. Hosts call it once after opening for writing. Returns how many there were.
+    /// open. Hosts call it once after opening for writing. Returns how many there were. Those that
+    /// damage is in the way of are passed over, and wait for a repair.
     pub fn reap_orphans(&self) -> Result<u64> {
         let mut count = 0;
         let mut from = 0;
@@ -100,9 +101,12 @@ impl FileSystem {
                     _ => return Ok(count),
                 }
             };
-            if !self.open_files.read().is_held(next) {
-                self.reap(next)?;
-                count += 1;
+            let held = self.open_files.read().is_held(next);
+            match if held { Err(Error::Busy) } else { self.reap(next) } {
+                Ok(()) => count += 1,
+                Err(Error::Busy) => {}
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
             }
             if next == OFFSET_MAX {
                 return Ok(count);

@@ -199,7 +199,11 @@ impl Image {
         };
         let core = FileSystem::open(host(device.clone()), &core_options).map_err(failed)?;
         if !options.read_only {
-            core.reap_orphans().map_err(failed)?;
+            match core.reap_orphans() {
+                // They stay noted: damage is for a repair, and space may be made.
+                Err(error) if error.is_damage() || error == CoreError::NoSpace => {}
+                result => drop(result.map_err(failed)?),
+            }
         }
         let core = Arc::new(core);
         let committer = match options.commit_interval {
