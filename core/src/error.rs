@@ -53,9 +53,10 @@ pub enum Error {
     Stale,
     /// `ENOMEM`: the host had no memory.
     OutOfMemory,
-    /// `EIO`: the device failed.
+    /// The host's errno: the device failed.
     Device(DeviceError),
     /// `EIO`: an earlier failure left the on-disk state unknown; nothing is written any more.
+    /// [`crate::FileSystem::device_failure`] tells which.
     Poisoned,
     /// `ESTALE`: another writer has published since this one opened; nothing is written any more.
     OtherWriter,
@@ -126,6 +127,8 @@ impl Error {
             Self::NoSuchOffset => 6,
             Self::Stale | Self::OtherWriter => 116,
             Self::OutOfMemory => 12,
+            // A host without a number for it gives 0.
+            Self::Device(failure) if failure.errno > 0 => failure.errno,
             Self::Device(_) | Self::Poisoned => 5,
             Self::Checksum { .. } => 74,
             Self::Corrupt { .. } => 117,

@@ -2,7 +2,7 @@
 //! A file system in use: opening and making one, the commit, and the frame of every operation.
 
 use crate::collection::Collections;
-use crate::error::{Error, Result};
+use crate::error::{DeviceError, Error, Result};
 use crate::host::{Host, LockClass};
 use crate::layout::*;
 use crate::lock::{Lock, ReadGuard};
@@ -11,7 +11,7 @@ use crate::open_file::OpenFiles;
 use crate::superblock::{self, KNOWN_READ_ONLY, Superblock};
 use crate::tree::Tree;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use vexfs_memory::{Shared, try_box, zeroed_bytes};
 
 /// How to open a file system.
@@ -114,6 +114,9 @@ pub struct FileSystem {
     discard: bool,
     /// The on-disk state is unknown, or another's: nothing is written any more.
     poisoned: AtomicBool,
+    /// The failure of the device that poisoned it: errno, 0 for none, and byte offset. Stored before
+    /// `poisoned`, once.
+    failure: (AtomicI32, AtomicU64),
     claimed: AtomicBool,
     /// Orphans could not be taken apart when they became such.
     pub(crate) unreaped: AtomicBool,
@@ -248,6 +251,7 @@ impl FileSystem {
             read_only: options.read_only,
             discard: options.discard,
             poisoned: AtomicBool::new(false),
+            failure: (AtomicI32::new(0), AtomicU64::new(0)),
             claimed: AtomicBool::new(false),
             unreaped: AtomicBool::new(false),
             published: Lock::try_new(
@@ -265,6 +269,27 @@ impl FileSystem {
     /// Whether nothing may be written.
     pub fn is_read_only(&self) -> bool {
         self.read_only || self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// The failure of the device since which nothing is written any more (`Poisoned`). Whoever was
+    /// told of it then may have been a host's own thread.
+    pub fn device_failure(&self) -> Option<DeviceError> {
+        if !self.poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        let (errno, offset) = &self.failure;
+        let errno = errno.load(Ordering::Relaxed);
+        (errno != 0).then(|| DeviceError { errno, offset: offset.load(Ordering::Relaxed) })
+    }
+
+    /// Writes nothing any more, because of `error`. Under the lock of `published`.
+    fn poison(&self, error: Error) -> Error {
+        if let Error::Device(failure) = error {
+            self.failure.1.store(failure.offset, Ordering::Relaxed);
+            self.failure.0.store(error.errno(), Ordering::Relaxed);
+        }
+        self.poisoned.store(true, Ordering::Release);
+        error
     }
 
     /// Space, counts and identity.
@@ -412,8 +437,7 @@ impl FileSystem {
             .and_then(|()| state.publish(&self.host, &mut buffer))
             .and_then(|()| state.mirror(&self.host, &mut buffer));
         if let Err(error) = written {
-            self.poisoned.store(true, Ordering::Release);
-            return Err(error);
+            return Err(self.poison(error));
         }
         published.superblock = state;
         published.claimed = true;
@@ -479,9 +503,8 @@ impl FileSystem {
         if let Err(error) = result {
             // Part of the state may be on the device: what is in memory and what is there can no
             // longer be told to agree.
-            self.poisoned.store(true, Ordering::Release);
             published.unwritten = nodes;
-            return Err(error);
+            return Err(self.poison(error));
         }
         published.superblock = *state;
         drop(nodes);

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use vexfs_core::Error as CoreError;
+use vexfs_core::{DeviceError, Error as CoreError};
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,6 +27,14 @@ pub enum Reason {
     /// The file system refused or failed; [`describe`] has it in words.
     #[error("{}", describe(.0))]
     Core(CoreError),
+    /// The file system writes nothing any more since the device failed like this, perhaps for
+    /// another thread ([`CoreError::Poisoned`]).
+    #[error(
+        "nothing more is written since the device failed at byte {}: {}",
+        .0.offset,
+        io::Error::from_raw_os_error(.0.errno)
+    )]
+    Stopped(DeviceError),
     /// A call of the operating system failed.
     #[error("{0}")]
     Host(#[source] io::Error),
@@ -67,6 +75,7 @@ impl Error {
         use rustix::io::Errno;
         match &self.reason {
             Reason::Core(error) => error.errno(),
+            Reason::Stopped(failure) => CoreError::Device(*failure).errno(),
             Reason::Host(error) => error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
             Reason::InUse => Errno::BUSY.raw_os_error(),
             Reason::SymlinkLoop => Errno::LOOP.raw_os_error(),
@@ -80,6 +89,7 @@ impl Error {
     pub fn core(&self) -> Option<&CoreError> {
         match &self.reason {
             Reason::Core(error) => Some(error),
+            Reason::Stopped(_) => Some(&CoreError::Poisoned),
             _ => None,
         }
     }

@@ -262,12 +262,20 @@ impl Image {
 
     /// Names the image in an error.
     pub(crate) fn about_image<T>(&self, result: Result<T, CoreError>) -> Result<T> {
-        result.map_err(|error| Error::new(self.device.path(), Reason::Core(error)))
+        result.map_err(|error| Error::new(self.device.path(), self.reason(error)))
+    }
+
+    /// The reason for an error, which for the refusals after a failure of the device is that failure.
+    pub(crate) fn reason(&self, reason: impl Into<Reason>) -> Reason {
+        match (reason.into(), self.core.device_failure()) {
+            (Reason::Core(CoreError::Poisoned), Some(failure)) => Reason::Stopped(failure),
+            (reason, _) => reason,
+        }
     }
 
     /// Names a place in the image in an error.
     pub(crate) fn about<T, E: Into<Reason>>(&self, path: &Path, result: Result<T, E>) -> Result<T> {
-        result.map_err(|reason| Error::new(self.object(path), reason))
+        result.map_err(|reason| Error::new(self.object(path), self.reason(reason)))
     }
 
     /// How errors call a place: `IMAGE:/path`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Collections, their vectors, and search.
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::threads::Threads;
 use std::ffi::OsString;
@@ -187,7 +187,7 @@ impl Image {
             let mut object: OsString = self.device().path().as_os_str().to_owned();
             object.push(": collection ");
             object.push(name);
-            Error::new(object, Reason::Core(error))
+            Error::new(object, self.reason(error))
         })
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use vexfs_engine::core::layout::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, SuperblockLayout};
 use vexfs_engine::{CoreError, CreateOptions, Image, OpenOptions, Reason};
 
@@ -410,4 +411,29 @@ fn superblocks_with_impossible_fields_and_right_checksums_are_refused() {
             assert!(error.is_damage(), "{name} of {value:#x}: {error:?}");
         }
     }
+}
+
+#[test]
+fn the_failure_of_a_background_commit_is_told_to_whoever_changes_something_next() {
+    let scratch = Scratch::new();
+    let path = scratch.image();
+    let interval = Some(Duration::from_millis(20));
+    let options = OpenOptions { commit_interval: interval, ..OpenOptions::default() };
+    let image = Image::open(&path, &options).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    image.create_dir("/before", 0o755).unwrap();
+    // What is read behind the end fails as an unreadable disk does.
+    file.set_len(0).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !image.is_read_only() {
+        assert!(Instant::now() < deadline, "no commit has failed");
+        let _ = image.create_dir("/more", 0o755);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let error = image.create_dir("/after", 0o755).unwrap_err();
+    assert_eq!(error.core(), Some(&CoreError::Poisoned));
+    assert!(matches!(error.reason, Reason::Stopped(_)), "{error}");
+    assert!(error.to_string().contains("the device failed at byte"), "{error}");
+    let failure = vexfs_engine::core::DeviceError { errno: 28, offset: 4096 };
+    assert_eq!(CoreError::Device(failure).errno(), 28);
 }
