@@ -102,6 +102,8 @@ struct Published {
     superblock: Superblock,
     /// Whether this writer has taken the file system over.
     claimed: bool,
+    /// The state's mirror was written and no flush has followed yet.
+    mirror_in_flight: bool,
     /// Nodes of a commit that failed. Their blocks hold something else: held here, they stay in the
     /// cache, and everything can still be read.
     unwritten: Option<Vec<(u64, Shared<Node>)>>,
@@ -257,7 +259,12 @@ impl FileSystem {
             published: Lock::try_new(
                 locks,
                 LockClass::Commit,
-                Published { superblock: *superblock, claimed: false, unwritten: None },
+                Published {
+                    superblock: *superblock,
+                    claimed: false,
+                    mirror_in_flight: false,
+                    unwritten: None,
+                },
             )?,
             open_files: Lock::try_new(locks, LockClass::OpenFiles, OpenFiles::default())?,
             collections: Lock::try_new(locks, LockClass::Collections, Collections::default())?,
@@ -441,6 +448,7 @@ impl FileSystem {
         }
         published.superblock = state;
         published.claimed = true;
+        published.mirror_in_flight = true;
         let mut tree = self.tree.write();
         *tree.published = state;
         tree.state.generation = state.generation + 1;
@@ -466,7 +474,28 @@ impl FileSystem {
         self.claim()?;
         self.commit_state(true)?;
         self.commit_state(true)?;
-        Ok(self.host.device.flush()?)
+        self.settle()
+    }
+
+    /// Makes the last superblock copy durable that the last commit wrote, which the next commit
+    /// would otherwise do: for who closes the file system. A commit does not wait for it, because
+    /// its state is found without.
+    ///
+    /// Errors: as [`FileSystem::commit`].
+    pub fn settle(&self) -> Result<()> {
+        let mut published = self.published.write();
+        if !published.mirror_in_flight {
+            return Ok(());
+        }
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        if let Err(error) = self.host.device.flush() {
+            // Whatever else was on its way is lost as well, and a later flush would not say so.
+            return Err(self.poison(error.into()));
+        }
+        published.mirror_in_flight = false;
+        Ok(())
     }
 
     /// Publishes the open transaction. `always` publishes even when nothing was changed, which
@@ -507,6 +536,7 @@ impl FileSystem {
             return Err(self.poison(error));
         }
         published.superblock = *state;
+        published.mirror_in_flight = true;
         drop(nodes);
         let mut discarded = Ok(());
         let mut tree = self.tree.write();

@@ -15,6 +15,8 @@ pub struct Memory {
     pub bytes: Arc<Mutex<Vec<u8>>>,
     pub written: Arc<AtomicU64>,
     pub broken: Arc<AtomicBool>,
+    /// Something was written since the last flush.
+    pub unflushed: Arc<AtomicBool>,
     /// Writes that still succeed; without end when `u64::MAX`.
     writes_left: Arc<AtomicU64>,
     /// Reads that touch this byte fail.
@@ -27,6 +29,7 @@ impl Memory {
             bytes: Arc::new(Mutex::new(std::vec![0; bytes])),
             written: Arc::default(),
             broken: Arc::default(),
+            unflushed: Arc::default(),
             writes_left: Arc::new(AtomicU64::new(u64::MAX)),
             unreadable: Arc::new(AtomicU64::new(u64::MAX)),
         }
@@ -82,11 +85,14 @@ impl BlockDevice for Memory {
             self.writes_left.store(left - 1, Ordering::SeqCst);
         }
         self.written.fetch_add(data.len() as u64, Ordering::SeqCst);
+        self.unflushed.store(true, Ordering::SeqCst);
         self.bytes.lock().unwrap()[offset as usize..][..data.len()].copy_from_slice(data);
         Ok(())
     }
     fn flush(&self) -> Result<(), DeviceError> {
-        self.check(0)
+        self.check(0)?;
+        self.unflushed.store(false, Ordering::SeqCst);
+        Ok(())
     }
     fn discard(&self, offset: u64, length: u64) -> Result<(), DeviceError> {
         self.check(offset)?;

@@ -249,3 +249,26 @@ fn runs_that_overlap_are_not_freed_in_one_operation() {
     assert!(fs.status().blocks_free >= free + 9);
     fs.operation(2, false, |tree| tree.put(Key::new(2000, Kind::Inline, 0), &[b"x"])).unwrap();
 }
+
+#[test]
+fn the_last_write_of_a_commit_is_durable_once_the_file_system_is_settled() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let unflushed = || memory.unflushed.load(std::sync::atomic::Ordering::SeqCst);
+    fs.settle().unwrap();
+    for number in 2000..2003 {
+        fs.operation(2, false, |tree| tree.put(Key::new(number, Kind::Inline, 0), &[b"x"]))
+            .unwrap();
+        fs.commit().unwrap();
+        // A commit does not wait for its mirror.
+        assert!(unflushed());
+        fs.settle().unwrap();
+        assert!(!unflushed());
+    }
+    fs.operation(2, false, |tree| tree.put(Key::new(3000, Kind::Inline, 0), &[b"x"])).unwrap();
+    fs.commit().unwrap();
+    memory.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(fs.settle(), Err(Error::Device(_))));
+    memory.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!((fs.settle(), fs.commit()), (Err(Error::Poisoned), Err(Error::Poisoned)));
+}

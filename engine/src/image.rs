@@ -253,11 +253,20 @@ impl Image {
     }
 
     /// Makes all changes durable and lets go of the image. Search graphs that have changed are
-    /// stored too, so that the next to open it need not build them again. Files that were removed
-    /// while open are taken apart at the next writable open.
+    /// stored too if there is space, so that the next to open it need not build them again. Files
+    /// that were removed while open are taken apart at the next writable open.
     pub fn close(mut self) -> Result<()> {
         self.committer = None;
-        self.about_image(self.core.store_graphs().and_then(|()| self.core.commit()))
+        // First what was changed: graphs can be built again, and are not worth its loss.
+        let closed = self.core.commit().and_then(|()| {
+            match self.core.store_graphs() {
+                Err(error) if error.errno() == CoreError::NoSpace.errno() => {}
+                result => result?,
+            }
+            self.core.commit()?;
+            self.core.settle()
+        });
+        self.about_image(closed)
     }
 
     /// Names the image in an error.
@@ -291,6 +300,6 @@ impl Drop for Image {
     fn drop(&mut self) {
         self.committer = None;
         // Whoever wants to know calls `close`.
-        let _ = self.core.commit();
+        let _ = self.core.commit().and_then(|()| self.core.settle());
     }
 }

@@ -268,3 +268,32 @@ fn what_is_put_becomes_durable_at_the_interval_while_a_graph_is_built() {
     }
     image.close().unwrap();
 }
+
+fn an_image_without_space_for_its_graphs_is_closed_with_everything_else_in_it() {
+    let scratch = Scratch::new();
+    let image = Image::create(scratch.path(), Some(4 << 20), &CreateOptions::default()).unwrap();
+    let numbers = collection(&image, "numbers");
+    image.write_file("/file", b"text").unwrap();
+    let inode = image.resolve("/file").unwrap();
+    let rows: Vec<Vec<u8>> = (0..1500).map(|value| row(value as f32)).collect();
+    let puts: Vec<VectorPut<'_>> =
+        (0..).zip(&rows).map(|(chunk, row)| VectorPut { chunk, ..put(row) }).collect();
+    image.put_vectors(numbers, inode, &puts).unwrap();
+    // A graph that has changed and is not stored yet.
+    let done = image.core().maintain_collection(numbers, 256, &vexfs_engine::core::Serial).unwrap();
+    assert!(done.inserted > 0 && !done.stored && done.left > 0);
+    image.sync().unwrap();
+    for number in 0.. {
+        if image.write_file(format!("/fill{number}"), &[7; 4096]).is_err() {
+            break;
+        }
+    }
+    image.remove_file("/fill0").unwrap();
+    image.write_file("/fill0", b"kept").unwrap();
+    assert!(matches!(image.core().store_graphs(), Err(CoreError::NoSpace)));
+    image.close().unwrap();
+
+    let image = Image::open(scratch.path(), &OpenOptions::read_only()).unwrap();
+    assert_eq!(image.read_file("/fill0").unwrap(), b"kept");
+    assert_eq!(image.collection("numbers").unwrap().rows, 1500);
+}

@@ -37,7 +37,9 @@ pub unsafe extern "C" fn vexfs_mount(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vexfs_unmount(file_system: *mut FileSystem) {
     // SAFETY: the caller's word; the handle was made of a box.
-    drop(unsafe { Box::from_raw(file_system) });
+    let file_system = unsafe { Box::from_raw(file_system) };
+    // What was committed is safe without; it only brings the superblock's mirror up to date.
+    let _ = file_system.settle();
 }
 
 /// Whether nothing may be written, by choice or after a failure.
