@@ -269,6 +269,7 @@ fn what_is_put_becomes_durable_at_the_interval_while_a_graph_is_built() {
     image.close().unwrap();
 }
 
+#[test]
 fn an_image_without_space_for_its_graphs_is_closed_with_everything_else_in_it() {
     let scratch = Scratch::new();
     let image = Image::create(scratch.path(), Some(4 << 20), &CreateOptions::default()).unwrap();
