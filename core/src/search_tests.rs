@@ -11,6 +11,7 @@ use vexfs_simd::{ElementType, Metric, Shape};
 /// Vectors around random centres, as real ones are.
 struct Clusters {
     centres: Vec<Vec<f32>>,
+    scale: f32,
     rng: Rng,
 }
 
@@ -20,14 +21,15 @@ impl Clusters {
         let mut centre =
             || (0..dimension).map(|_| rng.below(2001) as f32 / 1000.0 - 1.0).collect::<Vec<_>>();
         let centres = (0..count).map(|_| centre()).collect();
-        Self { centres, rng }
+        Self { centres, scale: 1.0, rng }
     }
 
     fn draw(&mut self) -> Vec<u8> {
         let at = self.rng.below(self.centres.len() as u64) as usize;
         let centre = self.centres[at].clone();
         let mut noise = || (self.rng.below(2001) as f32 / 1000.0 - 1.0) * 0.2;
-        centre.iter().flat_map(|component| (component + noise()).to_le_bytes()).collect()
+        let mut component = |centre: &f32| (centre + noise()) * self.scale + 0.0;
+        centre.iter().flat_map(|centre| component(centre).to_le_bytes()).collect()
     }
 }
 
@@ -521,4 +523,41 @@ fn vectors_of_an_excluded_file_make_room_for_others() {
     let (_, hits) = search(&world.fs, &SearchRequest { filter, ..whole });
     assert_eq!(hits.len(), 50);
     assert!(hits.iter().all(|hit| Some(hit.inode) != exclude));
+}
+
+#[test]
+fn a_rebuild_finds_anew_how_to_code_vectors_that_have_outgrown_their_codes() {
+    let mut world = World::quantized(63, 12, Metric::L2, 64, Quantization::I8);
+    world.maintain();
+    // So many to a cluster that codes without its inside cannot tell them apart.
+    world.clusters = Clusters::new(65, 3, 64);
+    world.clusters.scale = 1000.0;
+    (0..12).for_each(|_| world.add_file());
+    world.maintain();
+    let before = world.recall(10, SearchPlan::Graph);
+    world.fs.rebuild_collection("c", &Serial).unwrap();
+    let after = world.recall(10, SearchPlan::Graph);
+    assert!(after >= 90 && after > before, "recall {before}, then {after}");
+}
+
+#[test]
+fn a_crowd_of_copies_in_the_middle_hides_no_cluster_around_it() {
+    for crowd_first in [false, true] {
+        let mut world = World::new(64, 0, Metric::L2);
+        world.clusters.scale = 0.0;
+        (0..30).for_each(|_| world.add_file());
+        if crowd_first {
+            world.maintain();
+        }
+        world.clusters.scale = 1.0;
+        (0..12).for_each(|_| world.add_file());
+        world.maintain();
+        let recall = world.recall(10, SearchPlan::Graph);
+        assert!(recall >= 95, "crowd first {crowd_first}: recall {recall}");
+        // Whoever asks for the crowd gets as many of it as there are.
+        world.clusters.scale = 0.0;
+        let query = world.clusters.draw();
+        let (report, hits) = search(&world.fs, &SearchRequest::nearest(world.number, &query, 500));
+        assert_eq!((hits.len(), hits[499].distance), (500, hits[0].distance), "{report:?}");
+    }
 }

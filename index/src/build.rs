@@ -11,7 +11,7 @@ use crate::executor::share_out;
 use crate::graph::{BACKBONE_WIDTH, Graph, NO_ROW, mix};
 use crate::prune::Prune;
 use crate::queue::{Candidate, Queue};
-use crate::search::{Scratch, Walk};
+use crate::search::{COPIES_MAX, Scratch, Walk};
 use crate::{Error, Executor, Space, Stats};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -232,7 +232,11 @@ impl Graph {
         if let Some(far) = prune.pool.get_mut(near..) {
             sort_by(far, |a, b| a < b);
         }
-        self.choose_neighbours(space, row, bytes, prune, usize::from(self.parameters.degree) / 2);
+        // One more copy of a row that is there leads to where that leads.
+        let first = prune.pool.first().and_then(|first| space.rows.get(first.row() ^ salt));
+        let share = if first.is_some_and(|(first, _)| first == bytes) { 4 } else { 2 };
+        let degree = usize::from(self.parameters.degree) / share;
+        self.choose_neighbours(space, row, bytes, prune, degree.max(2 * COPIES_MAX));
     }
 
     /// Prunes the pool to `degree` for `row` and, when that is of the backbone, what
@@ -276,6 +280,7 @@ impl Graph {
         let effort = usize::from(self.parameters.effort);
         scratch.forget(self.capacity())?;
         scratch.beam.reset(effort, effort)?;
+        scratch.results.reset(0, 0)?;
         scratch.expanded.clear();
         let walk = Walk {
             adjacency: &self.adjacency,

@@ -18,6 +18,9 @@ impl Candidate {
     /// Behind every candidate there is.
     pub(crate) const LAST: Self = Self(u64::MAX);
 
+    /// Before every candidate there is.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// `row` is below `ROWS_MAX`; its top bit is lost otherwise.
     #[inline]
     pub(crate) fn new(distance: Distance, row: u32) -> Self {
@@ -99,6 +102,7 @@ impl Queue {
     pub(crate) fn bound(&self) -> Candidate {
         match self.entries.last() {
             Some(last) if self.entries.len() >= self.width => *last,
+            None if self.width == 0 => Candidate::FIRST,
             _ => Candidate::LAST,
         }
     }
@@ -106,10 +110,44 @@ impl Queue {
     /// Takes the candidate in if it is within the bound; says whether.
     #[inline]
     pub(crate) fn insert(&mut self, candidate: Candidate) -> bool {
-        if candidate >= self.bound() {
+        candidate < self.bound() && self.insert_at(self.place(candidate), candidate)
+    }
+
+    /// Where the candidate belongs.
+    #[inline]
+    pub(crate) fn place(&self, candidate: Candidate) -> usize {
+        self.entries.partition_point(|entry| *entry < candidate)
+    }
+
+    /// The entries next to `at` that are as far as `candidate`, at most so many on either side.
+    #[inline]
+    pub(crate) fn ties(
+        &self,
+        at: usize,
+        candidate: Candidate,
+        most: usize,
+    ) -> impl Iterator<Item = Candidate> {
+        let (before, after) = self.entries.split_at_checked(at).unwrap_or_default();
+        let tied = move |entry: &&Candidate| entry.distance() == candidate.distance();
+        let before = before.iter().rev().take(most).take_while(tied);
+        before.chain(after.iter().take(most).take_while(tied)).copied()
+    }
+
+    /// Takes an entry out. Says whether it was taken before.
+    pub(crate) fn remove(&mut self, entry: Candidate) -> bool {
+        let at = self.place(entry.untaken());
+        if at >= self.entries.len() {
             return false;
         }
-        let at = self.entries.partition_point(|entry| *entry < candidate);
+        if self.cursor > at {
+            self.cursor -= 1;
+        }
+        self.entries.remove(at).0 & TAKEN != 0
+    }
+
+    /// Takes in the candidate, which is within the bound and belongs at `at`; says whether.
+    #[inline]
+    pub(crate) fn insert_at(&mut self, at: usize, candidate: Candidate) -> bool {
         if self.entries.len() >= self.width {
             self.entries.pop();
         }

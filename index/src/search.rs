@@ -91,6 +91,8 @@ pub struct Scratch {
     pub(crate) results: Queue,
     /// What was expanded, in order, when the graph build asks for it.
     pub(crate) expanded: Vec<Candidate>,
+    /// Copies that the beam has no place for and the results have.
+    copies: Vec<Candidate>,
     pub(crate) hits: Vec<Hit>,
 }
 
@@ -110,7 +112,7 @@ impl Scratch {
         self.stamps.capacity()
             + self.beam.memory_bytes()
             + self.results.memory_bytes()
-            + self.expanded.capacity() * size_of::<Candidate>()
+            + (self.expanded.capacity() + self.copies.capacity()) * size_of::<Candidate>()
             + self.hits.capacity() * size_of::<Hit>()
     }
 
@@ -222,19 +224,52 @@ impl Walk<'_> {
                 stats.cut = true;
                 break;
             }
-            stats.hops += 1;
             if scratch.expanded.len() < self.expanded_max {
                 let _ = scratch.expanded.try_push(nearest);
             }
             if let Some(next) = scratch.beam.peek() {
                 self.adjacency.prefetch(next.row() ^ self.salt);
             }
-            for row in self.adjacency.neighbours(nearest.row() ^ self.salt) {
-                if scratch.meet(row) && self.gather(&mut batch, row) {
-                    self.measure(&mut batch, scratch, stats, offer);
-                }
+            self.expand(nearest, &mut batch, scratch, stats, offer);
+        }
+    }
+
+    /// Measures the neighbours of a node.
+    #[inline]
+    fn expand<'a>(
+        &'a self,
+        node: Candidate,
+        batch: &mut Batch<'a>,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+        offer: &mut impl FnMut(&mut Queue, &mut Queue, &mut Stats, Candidate, State),
+    ) {
+        stats.hops += 1;
+        for row in self.adjacency.neighbours(node.row() ^ self.salt) {
+            if scratch.meet(row) && self.gather(batch, row) {
+                self.measure(batch, scratch, stats, offer);
             }
-            self.measure(&mut batch, scratch, stats, offer);
+        }
+        self.measure(batch, scratch, stats, offer);
+    }
+
+    /// Expands the copies that are still among the results, or could be, and what they lead to.
+    fn run_copies(
+        &self,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+        offer: &mut impl FnMut(&mut Queue, &mut Queue, &mut Stats, Candidate, State),
+    ) {
+        let mut batch = Batch::new();
+        while let Some(copy) = scratch.copies.pop() {
+            if stats.examined >= self.examined_max {
+                stats.cut = true;
+                break;
+            }
+            if copy <= scratch.results.bound() {
+                self.expand(copy, &mut batch, scratch, stats, offer);
+                self.run(scratch, stats, offer);
+            }
         }
     }
 
@@ -259,20 +294,76 @@ impl Walk<'_> {
         stats: &mut Stats,
         offer: &mut impl FnMut(&mut Queue, &mut Queue, &mut Stats, Candidate, State),
     ) {
-        let Scratch { beam, results, .. } = scratch;
+        let Scratch { beam, results, copies, .. } = scratch;
         batch.measure(&self.space, self.query, &mut |row, distance| {
             stats.examined += 1;
             let candidate = Candidate::new(distance, row ^ self.salt);
-            if candidate < beam.bound() || candidate < results.bound() {
-                let state = self.adjacency.state(row);
-                if state != State::Absent {
-                    offer(beam, results, stats, candidate, state);
-                    beam.insert(candidate);
+            let wanted = candidate < results.bound();
+            if !wanted && candidate >= beam.bound() {
+                return;
+            }
+            let state = self.adjacency.state(row);
+            if state == State::Absent {
+                return;
+            }
+            offer(beam, results, stats, candidate, state);
+            if candidate < beam.bound() {
+                let at = beam.place(candidate);
+                let mut spare = Some(candidate);
+                match self.last_of_crowd(beam, at, candidate) {
+                    None => {
+                        beam.insert_at(at, candidate);
+                        return;
+                    }
+                    Some(last) if self.copy_order(candidate) < self.copy_order(last) => {
+                        spare = Some(last.untaken()).filter(|_| !beam.remove(last));
+                        beam.insert(candidate);
+                    }
+                    Some(_) => {}
+                }
+                if let Some(spare) = spare.filter(|_| wanted && copies.len() < copies.capacity()) {
+                    let _ = copies.try_push(spare);
                 }
             }
         });
     }
+
+    /// When the beam has enough rows equal to this one, the last of them. Each of a crowd of copies
+    /// leads to the same places; a beam full of them leads nowhere else.
+    #[inline]
+    fn last_of_crowd(&self, beam: &Queue, at: usize, candidate: Candidate) -> Option<Candidate> {
+        let row = |candidate: Candidate| self.space.rows.get(candidate.row() ^ self.salt);
+        let mut ties = beam.ties(at, candidate, TIES_MAX).peekable();
+        ties.peek()?;
+        let (bytes, _) = row(candidate)?;
+        let equal = |tie: &Candidate| row(*tie).is_some_and(|(other, _)| other == bytes);
+        let (mut count, mut last) = (0, None);
+        for copy in ties.filter(equal) {
+            count += 1;
+            if last.is_none_or(|last| self.copy_order(copy) > self.copy_order(last)) {
+                last = Some(copy);
+            }
+        }
+        last.filter(|_| count >= COPIES_MAX)
+    }
+
+    /// The order in which copies of one row are preferred. That of row numbers leads everybody to the
+    /// same few copies of a crowd, which so come to know what lies around it; a row that joins the
+    /// crowd goes by its own order, to spread the links within.
+    #[inline]
+    fn copy_order(&self, copy: Candidate) -> u32 {
+        let row = copy.row() ^ self.salt;
+        let joins = self.salt != 0
+            && self.space.rows.get(row).is_some_and(|(bytes, _)| bytes == self.query.0);
+        if joins { copy.row() } else { row }
+    }
 }
+
+/// Equal rows that a beam has place for.
+pub(crate) const COPIES_MAX: usize = 2;
+
+/// How many entries of a beam that are as far as a row, on either side of it, are compared with it.
+const TIES_MAX: usize = 8;
 
 /// How many nodes are tried in the place of entries whose rows are gone.
 const ENTRY_ATTEMPTS: usize = 1024;
@@ -298,6 +389,8 @@ pub(crate) fn search(
         // What a narrow beam turned away would be missing from it once it has grown.
         scratch.beam.hold(width_max);
     }
+    scratch.copies.clear();
+    scratch.copies.try_reserve(effort.saturating_mul(2)).map_err(|_| Error::OutOfMemory)?;
     scratch.results.reset(k, k)?;
     scratch.hits.clear();
     scratch.hits.try_reserve(k).map_err(|_| Error::OutOfMemory)?;
@@ -325,6 +418,7 @@ pub(crate) fn search(
     walk.approach(entries, scratch, &mut stats, &mut offer);
     loop {
         walk.run(scratch, &mut stats, &mut offer);
+        walk.run_copies(scratch, &mut stats, &mut offer);
         let Scratch { beam, results, .. } = &mut *scratch;
         let farthest = match results.entries().last() {
             Some(last) if results.len() >= k => last.distance(),
