@@ -123,11 +123,20 @@ impl Image {
         let (from, to) = (from.as_ref(), to.as_ref());
         let (parent, name) = self.resolve_parent(from)?;
         let (new_parent, new_name) = self.resolve_parent(to)?;
-        // The object at fault is the new place, unless the old one is missing.
-        let moved = self.about(from, self.core.lookup(parent, name))?;
-        let replaced = self.core.lookup(new_parent, new_name).unwrap_or(moved);
-        let _changing = self.changes.lock([parent, new_parent, moved, replaced]);
-        self.about(to, self.core.rename(parent, name, new_parent, new_name, mode))
+        loop {
+            // The object at fault is the new place, unless the old one is missing.
+            let moved = self.about(from, self.core.lookup(parent, name))?;
+            let replaced = self.core.lookup(new_parent, new_name);
+            let last = replaced.unwrap_or(moved);
+            let _changing = self.changes.lock([parent, new_parent, moved, last]);
+            // What names mean changes under their directories' locks: so it stays from here on.
+            if self.core.lookup(parent, name) == Ok(moved)
+                && self.core.lookup(new_parent, new_name) == replaced
+            {
+                let renamed = self.core.rename(parent, name, new_parent, new_name, mode);
+                return self.about(to, renamed);
+            }
+        }
     }
 
     /// Removes a name of anything but a directory. With its last name a file goes, and its vectors
@@ -142,9 +151,7 @@ impl Image {
     pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let (parent, name) = self.resolve_parent(path)?;
-        let inode = self.about(path, self.core.lookup(parent, name))?;
-        let _changing = self.changes.lock([parent, inode]);
-        self.about(path, self.core.remove_directory(parent, name))
+        self.about(path, self.remove_directory(parent, name))
     }
 
     /// Removes whatever is at `path`, a directory with all below it. What was removed before an
@@ -180,8 +187,7 @@ impl Image {
                 entries.len() < BATCH
             })?;
             if entries.is_empty() {
-                let _changing = self.changes.lock([holder, directory]);
-                self.core.remove_directory(holder, &name)?;
+                self.remove_directory(holder, &name)?;
                 removed.directories += 1;
                 stack.pop();
                 continue;
@@ -203,12 +209,26 @@ impl Image {
     }
 
     fn unlink(&self, parent: u64, name: &[u8]) -> Result<(), CoreError> {
+        self.changing(parent, name, || self.core.unlink(parent, name))
+    }
+
+    fn remove_directory(&self, parent: u64, name: &[u8]) -> Result<(), CoreError> {
+        self.changing(parent, name, || self.core.remove_directory(parent, name))
+    }
+
+    /// Does `change` while a directory and what `name` means there are locked.
+    fn changing(
+        &self,
+        parent: u64,
+        name: &[u8],
+        change: impl FnOnce() -> Result<(), CoreError>,
+    ) -> Result<(), CoreError> {
         loop {
             let inode = self.core.lookup(parent, name)?;
             let _changing = self.changes.lock([parent, inode]);
             // Renames take the parent's lock: what the name means stays from here on.
             if self.core.lookup(parent, name)? == inode {
-                return self.core.unlink(parent, name);
+                return change();
             }
         }
     }
@@ -261,5 +281,51 @@ impl Image {
             true
         }))?;
         Ok(paths)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::CreateOptions;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// A change waits for the lock of a directory while a name in it gets another meaning: it must
+    /// then wait for the lock of what the name means now.
+    #[test]
+    fn a_name_that_changes_its_meaning_before_the_locks_are_held_is_looked_up_again() {
+        type Change = fn(&Image) -> Result<()>;
+        let changes: [Change; 3] = [
+            |image| image.remove_dir("/holder/name"),
+            |image| image.rename("/holder/name", "/elsewhere", RenameMode::Replace),
+            |image| image.rename("/moved", "/holder/name", RenameMode::Replace),
+        ];
+        for change in changes {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("image.vexfs");
+            let image = Image::create(path, Some(16 << 20), &CreateOptions::default()).unwrap();
+            let holder = image.create_dir("/holder", 0o755).unwrap();
+            image.create_dir("/holder/name", 0o755).unwrap();
+            image.create_dir("/moved", 0o755).unwrap();
+            let other = image.create_dir("/holder/other", 0o755).unwrap();
+            let (first, second) = (image.changes.lock([holder]), image.changes.lock([other]));
+            std::thread::scope(|scope| {
+                let (done, finished) = channel();
+                let image = &image;
+                scope.spawn(move || done.send(change(image)));
+                // Until it has looked the name up and waits; should that take longer, the test
+                // proves less, and passes.
+                std::thread::sleep(Duration::from_millis(50));
+                let exchanged =
+                    image.core.rename(holder, b"name", holder, b"other", RenameMode::Exchange);
+                exchanged.unwrap();
+                drop(first);
+                let early = finished.recv_timeout(Duration::from_millis(50));
+                assert!(early.is_err(), "changed an inode without its lock: {early:?}");
+                drop(second);
+                finished.recv().unwrap().unwrap();
+            });
+        }
     }
 }
