@@ -155,7 +155,8 @@ impl Image {
     }
 
     /// Removes whatever is at `path`, a directory with all below it. What was removed before an
-    /// error stays removed.
+    /// error stays removed. `Invalid` for a path that ends in `.` or `..`, as in rm(1): the name of
+    /// such a directory cannot be removed, so neither is what is in it.
     pub fn remove_tree(&self, path: impl AsRef<Path>) -> Result<Removed> {
         let path = path.as_ref();
         let (parent, name) = self.resolve_parent(path)?;
@@ -170,6 +171,9 @@ impl Image {
         name: &[u8],
         removed: &mut Removed,
     ) -> Result<(), CoreError> {
+        if name == b"." || name == b".." {
+            return Err(CoreError::Invalid("`.` and `..` cannot be removed"));
+        }
         let top = self.core.lookup(parent, name)?;
         if !self.core.inode(top)?.is_directory() {
             self.unlink(parent, name)?;

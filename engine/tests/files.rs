@@ -480,3 +480,23 @@ fn walks_copies_and_removals_end_when_a_directory_is_below_itself() {
     let error = image.remove_tree("/top").unwrap_err();
     assert!(damaged(error.core()), "{error}");
 }
+
+#[test]
+fn a_tree_whose_path_ends_in_dots_is_not_emptied() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    image.create_dir_all("/a/b/c", 0o755).unwrap();
+    image.write_file("/a/b/file", b"kept").unwrap();
+    image.symlink("a", "/link").unwrap();
+    let paths =
+        ["/.", "/..", "/a/.", "/a/..", "/a/b/../", "/a/b/c/..//", "/a/./", "/link/.", "/link/b/.."];
+    for path in paths {
+        let error = image.remove_tree(path).unwrap_err();
+        assert!(matches!(error.core(), Some(CoreError::Invalid(_))), "{path}: {error}");
+        assert_eq!(image.walk("/").unwrap().count(), 6, "{path}");
+    }
+    assert!(image.remove_tree("/").is_err());
+    assert_eq!(image.walk("/").unwrap().count(), 6);
+    image.remove_tree("/a/b/../b/").unwrap();
+    assert_eq!(image.walk("/").unwrap().count(), 3);
+}
