@@ -321,6 +321,7 @@ pub(crate) fn decode(object: u64, item: &[u8]) -> Result<(Schema, Counts)> {
         || shape.dimension > MAX_DIMENSION
         || head.row_end.get() > u64::from(ROWS_MAX)
         || counts.rows > u64::from(counts.row_end)
+        || counts.next_sequence > SEQUENCE_MAX
         || counts.graph_watermark > counts.next_sequence
         || !quantization.suits(&shape)
         || objects.iter().any(|object| !(FIRST_OBJECT..=OBJECT_MAX).contains(object))

@@ -49,6 +49,9 @@ pub const FIRST_OBJECT: u64 = 256;
 pub const OBJECT_MAX: u64 = (1 << 56) - 1;
 /// Highest number of a collection (24 bits, in keys of vectors).
 pub const COLLECTION_MAX: u32 = (1 << 24) - 1;
+/// Highest sequence number of a put that is believed. They count up by one at a time: so large a
+/// number would only be there to overflow.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 
 /// Points to a tree node: where it is, when it was written, and what its bytes sum to.
 #[derive(

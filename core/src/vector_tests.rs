@@ -664,3 +664,28 @@ fn searches_that_cannot_be_are_refused() {
     let (report, hits) = search(&fs, &nearest(&query, 5));
     assert_eq!((report.completeness, hits.len()), (Completeness::Exact, 0));
 }
+
+#[test]
+fn a_collection_whose_sequence_numbers_would_soon_overflow_is_damaged() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let shape = shape(ElementType::F32, Metric::L2, 2);
+    let number = fs.create_collection(&options("c", shape)).unwrap();
+    let inode = file(&fs, ROOT, "f");
+    fs.put_vectors(number, inode, &[put(0, &[0; 8])]).unwrap();
+    let object = fs.find_collection(number).unwrap().schema.object;
+    let set = |sequence| {
+        fs.operation(2, true, |tree| {
+            crate::collection::Counts::change(tree, object, |counts| {
+                counts.next_sequence = sequence;
+                Ok(())
+            })
+        })
+        .unwrap();
+    };
+    set(layout::SEQUENCE_MAX - 1);
+    fs.put_vectors(number, inode, &[put(1, &[0; 8])]).unwrap();
+    set(u64::MAX - 1);
+    let result = fs.put_vectors(number, inode, &[put(2, &[0; 8])]);
+    assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+}
