@@ -7,6 +7,14 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
+/// A count from here on is saturated, as in the `refcount_t` of Linux: it counts no more, and the value
+/// is never dropped. Handles may be forgotten without end, and a count that wrapped around would drop
+/// a value still in use.
+const SATURATED_FROM: usize = isize::MAX as usize;
+/// What a saturated count is set to: so far from both ends that threads which count at the same time
+/// reach neither.
+const SATURATED: usize = SATURATED_FROM + SATURATED_FROM / 2;
+
 struct Counted<T> {
     references: AtomicUsize,
     value: T,
@@ -26,7 +34,11 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 impl<T> Shared<T> {
     /// Moves `value` to the heap with a count of one.
     pub fn try_new(value: T) -> Result<Self, OutOfMemory> {
-        let counted = try_box(Counted { references: AtomicUsize::new(1), value })?;
+        Self::with_references(value, 1)
+    }
+
+    fn with_references(value: T, references: usize) -> Result<Self, OutOfMemory> {
+        let counted = try_box(Counted { references: AtomicUsize::new(references), value })?;
         Ok(Self { pointer: NonNull::from(Box::leak(counted)) })
     }
 
@@ -58,9 +70,11 @@ impl<T> Shared<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        // A new handle is made from an existing one, so no ordering is needed. The count cannot
-        // overflow: every handle takes eight bytes of address space.
-        self.counted().references.fetch_add(1, Ordering::Relaxed);
+        let references = &self.counted().references;
+        // A new handle is made from an existing one, so no ordering is needed.
+        if references.fetch_add(1, Ordering::Relaxed) >= SATURATED_FROM {
+            references.store(SATURATED, Ordering::Relaxed);
+        }
         Self { pointer: self.pointer }
     }
 }
@@ -74,7 +88,12 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        if self.counted().references.fetch_sub(1, Ordering::Release) == 1 {
+        let references = &self.counted().references;
+        let before = references.fetch_sub(1, Ordering::Release);
+        if before >= SATURATED_FROM {
+            references.store(SATURATED, Ordering::Relaxed);
+        }
+        if before == 1 {
             // All uses by other handles happen before the value is dropped.
             fence(Ordering::Acquire);
             // SAFETY: this was the last handle; the pointer came from `Box::leak`.
@@ -89,14 +108,17 @@ mod tests {
     use std::thread;
     use std::vec::Vec;
 
+    /// Counts how often it is dropped.
+    struct Counter<'a>(&'a AtomicUsize);
+
+    impl Drop for Counter<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     #[test]
     fn the_last_handle_drops_the_value_once() {
-        struct Counter<'a>(&'a AtomicUsize);
-        impl Drop for Counter<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
         let drops = AtomicUsize::new(0);
         let shared = Shared::try_new(Counter(&drops)).unwrap();
         thread::scope(|scope| {
@@ -113,5 +135,22 @@ mod tests {
         assert_eq!((drops.load(Ordering::SeqCst), Shared::references(&shared)), (0, 1));
         drop(shared);
         assert_eq!(drops.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_count_of_forgotten_handles_saturates_before_it_overflows() {
+        let drops = AtomicUsize::new(0);
+        // As after so many times of `core::mem::forget(shared.clone())`.
+        for references in [SATURATED_FROM - 1, SATURATED_FROM, usize::MAX - 1, usize::MAX] {
+            let mut shared = Shared::with_references(Counter(&drops), references).unwrap();
+            for _ in 0..8 {
+                core::mem::forget(shared.clone());
+                drop(shared.clone());
+                assert!(Shared::references(&shared) >= SATURATED_FROM - 1);
+            }
+            assert!(Shared::get_mut(&mut shared).is_none());
+            drop(shared);
+        }
+        assert_eq!(drops.load(Ordering::SeqCst), 0);
     }
 }
