@@ -2,6 +2,10 @@
 //! Little-endian fields within a block, read and written without a way to panic: a field that
 //! does not lie within the bytes reads as zero and is not written.
 
+use crate::error::Result;
+use alloc::vec::Vec;
+use vexfs_memory::TryVec;
+
 /// The `N` bytes at `at`.
 #[inline(always)]
 fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
@@ -38,6 +42,13 @@ pub(crate) fn copy(target: &mut [u8], source: &[u8]) {
     if let (Some(to), Some(from)) = (target.get_mut(..length), source.get(..length)) {
         to.copy_from_slice(from);
     }
+}
+
+/// A copy of bytes that came with an item.
+pub(crate) fn owned(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_extend(bytes)?;
+    Ok(copy)
 }
 
 /// Moves the bytes of `from` to `to` within one buffer, as `memmove`; a range that does not lie

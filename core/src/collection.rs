@@ -3,6 +3,7 @@
 //! there are, and making, listing and dropping them. Its rows in memory are in `collection_memory`,
 //! its vectors in `vector`.
 
+use crate::bytes::owned;
 use crate::collection_memory::{Memory, Pending};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
@@ -12,6 +13,7 @@ use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
 use crate::lock::Lock;
 use crate::names::{self, Place};
+pub(crate) use crate::orphan::{add as add_orphan, remove as remove_orphan};
 use crate::row_set::RowSet;
 use crate::search::SearchScratch;
 use crate::tree::Tree;
@@ -35,8 +37,6 @@ pub const BUILD_EFFORT_MAX: u32 = 4096;
 
 /// Rows whose items one operation of a drop removes.
 const DROP_ROWS: usize = 128;
-/// Extents that one operation of a drop frees.
-const DROP_EXTENTS: usize = 64;
 
 /// In which form vectors are kept in memory, for the graph. The numbers are on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -335,17 +335,11 @@ pub(crate) fn decode(object: u64, item: &[u8]) -> Result<(Schema, Counts)> {
         shape,
         quantization,
         parameters,
-        name: copied(name)?,
-        model: copied(model)?,
+        name: owned(name)?,
+        model: owned(model)?,
         created: head.created.decode(object)?,
     };
     Ok((schema, counts))
-}
-
-pub(crate) fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut copy = Vec::new();
-    copy.try_extend(bytes)?;
-    Ok(copy)
 }
 
 /// The graph's parameters, or `Invalid` when they are out of range.
@@ -372,23 +366,6 @@ fn find_name(tree: &Tree, name: &[u8]) -> Result<Place> {
     names::find(tree, 0, Kind::CollectionName, base, |item| {
         item.get(size_of::<CollectionNameLayout>()..) == Some(name)
     })
-}
-
-fn orphan_key(object: u64) -> Key {
-    Key::new(0, Kind::Orphan, object)
-}
-
-/// Notes within an operation that what `object` holds has to be freed.
-pub(crate) fn add_orphan(tree: &mut Tree, object: u64) -> Result<()> {
-    let layout = OrphanLayout { generation: tree.generation().into() };
-    tree.put(orphan_key(object), &[layout.as_bytes()])
-}
-
-pub(crate) fn remove_orphan(tree: &mut Tree, object: u64) -> Result<()> {
-    match tree.remove(orphan_key(object)) {
-        Err(Error::NotFound) => Ok(()),
-        result => result,
-    }
 }
 
 impl FileSystem {
@@ -622,8 +599,8 @@ impl FileSystem {
         let pending = collection.pending.read().memory_bytes();
         Ok(CollectionInfo {
             number: schema.number,
-            name: copied(&schema.name)?,
-            model: copied(&schema.model)?,
+            name: owned(&schema.name)?,
+            model: owned(&schema.model)?,
             shape: schema.shape,
             quantization: schema.quantization,
             degree: schema.parameters.degree,
@@ -731,40 +708,6 @@ impl FileSystem {
                 }
             }
             Ok(true)
-        })
-    }
-
-    /// Does `work` while orphans among `objects` are left to it.
-    pub(crate) fn holding<R>(
-        &self,
-        objects: &[u64],
-        work: impl FnOnce() -> Result<R>,
-    ) -> Result<R> {
-        let mut held = 0;
-        let mut result = Ok(());
-        {
-            let mut files = self.open_files.write();
-            for object in objects {
-                result = files.hold(*object);
-                if result.is_err() {
-                    break;
-                }
-                held += 1;
-            }
-        }
-        let result = result.and_then(|()| work());
-        let mut files = self.open_files.write();
-        for object in objects.iter().take(held) {
-            files.release(*object);
-        }
-        result
-    }
-
-    /// Frees the blocks of a stream that was noted as an orphan, and the note.
-    pub(crate) fn free_stream(&self, object: u64) -> Result<()> {
-        self.holding(&[object], || {
-            while !self.free_object_extents(object, 0, DROP_EXTENTS)? {}
-            self.operation(1, true, |tree| remove_orphan(tree, object))
         })
     }
 

@@ -13,8 +13,6 @@ use crate::layout::*;
 use crate::link;
 use crate::names::{self, Place};
 use crate::tree::Tree;
-use alloc::vec::Vec;
-use vexfs_memory::TryVec;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// What a new inode is.
@@ -405,11 +403,4 @@ fn make_inode(tree: &mut Tree, new: &NewInode, now: Timestamp) -> Result<(u64, I
     inode.device = new.device;
     tree.state.inodes += 1;
     Ok((number, inode))
-}
-
-/// A copy of bytes that came with an item.
-pub(crate) fn copy_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut copy = Vec::new();
-    copy.try_extend(bytes)?;
-    Ok(copy)
 }

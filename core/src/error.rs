@@ -33,8 +33,6 @@ pub enum Error {
     NoSpace,
     /// `EROFS`: opened for reading, or a feature bit allows reading only.
     ReadOnly,
-    /// `EACCES`: the caller may not.
-    Access,
     /// `EPERM`: nobody may (an immutable file, a reserved name).
     NotPermitted,
     /// `ENODATA`: no such extended attribute.
@@ -45,8 +43,6 @@ pub enum Error {
     NotSupported(&'static str),
     /// `EBUSY`: in use.
     Busy,
-    /// `EXDEV`: across file systems or objects that cannot share.
-    CrossDevice,
     /// `ENXIO`: no such offset (a seek for data beyond the last).
     NoSuchOffset,
     /// `ESTALE`: an object number of a file that is gone, or a content version that has moved on.
@@ -117,13 +113,11 @@ impl Error {
             Self::TooManyLinks => 31,
             Self::NoSpace => 28,
             Self::ReadOnly => 30,
-            Self::Access => 13,
             Self::NotPermitted => 1,
             Self::NoAttribute => 61,
             Self::Range => 34,
             Self::NotSupported(_) | Self::UnknownFeatures(_) => 95,
             Self::Busy => 16,
-            Self::CrossDevice => 18,
             Self::NoSuchOffset => 6,
             Self::Stale | Self::OtherWriter => 116,
             Self::OutOfMemory => 12,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! From an inode back to its names, and the targets of symbolic links.
 
-use crate::directory::{copy_bytes, decode_entry};
+use crate::bytes::owned;
+use crate::directory::decode_entry;
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::inode::{Inode, MODE_SYMLINK};
@@ -199,5 +200,5 @@ pub(crate) fn entry_name(tree: &Tree, inode: u64, parent: u64, cookie: u64) -> R
     if target.inode != inode {
         return Err(corrupt(inode, "link to an entry of another inode"));
     }
-    copy_bytes(name)
+    owned(name)
 }

@@ -47,6 +47,32 @@ impl FileSystem {
         Ok(())
     }
 
+    /// Does `work` while orphans among `objects` are left to it.
+    pub(crate) fn holding<R>(
+        &self,
+        objects: &[u64],
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        let mut held = 0;
+        let mut result = Ok(());
+        {
+            let mut files = self.open_files.write();
+            for object in objects {
+                result = files.hold(*object);
+                if result.is_err() {
+                    break;
+                }
+                held += 1;
+            }
+        }
+        let result = result.and_then(|()| work());
+        let mut files = self.open_files.write();
+        for object in objects.iter().take(held) {
+            files.release(*object);
+        }
+        result
+    }
+
     /// Holds an inode open: when its last name goes, it stays until the last
     /// [`FileSystem::close_inode`]. `Stale` when it is gone already.
     pub fn open_inode(&self, number: u64) -> Result<Inode> {

@@ -13,25 +13,26 @@ use core::sync::atomic::Ordering;
 use vexfs_memory::TryVec;
 use zerocopy::IntoBytes;
 
-/// Items that one step removes at most.
-const STEP_ITEMS: usize = 64;
+/// Extents that one step frees at most.
+const STEP_EXTENTS: usize = 64;
 
 fn key(number: u64) -> Key {
     Key::new(0, Kind::Orphan, number)
 }
 
-/// Notes that inode `number` has no name any more.
+/// Notes that inode `number` has no name any more, or that what an object without an inode holds is
+/// to be freed.
 pub(crate) fn add(tree: &mut Tree, number: u64) -> Result<()> {
     let layout = OrphanLayout { generation: tree.generation().into() };
     tree.put(key(number), &[layout.as_bytes()])
 }
 
-/// Takes the note back.
+/// Takes the note back. Two threads may have worked on one orphan: that it is gone is no error.
 pub(crate) fn remove(tree: &mut Tree, number: u64) -> Result<()> {
-    tree.remove(key(number)).map_err(|error| match error {
-        Error::NotFound => corrupt(number, "inode without names that is not noted as an orphan"),
-        error => error,
-    })
+    match tree.remove(key(number)) {
+        Err(Error::NotFound) => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes an inode that has nothing but inline bytes. False, and nothing is done, if it turns out
@@ -127,8 +128,7 @@ impl FileSystem {
                 if self.reap_collection(number)? {
                     return Ok(());
                 }
-                while !self.free_object_extents(number, 0, STEP_ITEMS)? {}
-                return self.operation(1, true, |tree| remove(tree, number));
+                return self.free_stream(number);
             }
             Err(error) => return Err(error),
         };
@@ -142,7 +142,7 @@ impl FileSystem {
             }
             loop {
                 self.check_orphan(&self.reader(), number)?;
-                if self.free_object_extents(number, 0, STEP_ITEMS)? {
+                if self.free_object_extents(number, 0, STEP_EXTENTS)? {
                     break;
                 }
             }
@@ -174,6 +174,14 @@ impl FileSystem {
                 return Ok(());
             }
         }
+    }
+
+    /// Frees the blocks of a stream that was noted as an orphan, and the note.
+    pub(crate) fn free_stream(&self, object: u64) -> Result<()> {
+        self.holding(&[object], || {
+            while !self.free_object_extents(object, 0, STEP_EXTENTS)? {}
+            self.operation(1, true, |tree| remove(tree, object))
+        })
     }
 
     /// Before each step: nothing of an inode that has a name, or is held, is taken away.

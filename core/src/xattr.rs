@@ -4,7 +4,7 @@
 //! Names are whole, with their namespace (`user.colour`); which namespaces a caller may use is for
 //! the host to say.
 
-use crate::directory::copy_bytes;
+use crate::bytes::owned;
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::inode::{Inode, new_object};
@@ -98,7 +98,7 @@ impl FileSystem {
                 let item = tree.get(key)?.ok_or(Error::NoAttribute)?;
                 let attribute = decode(number, &item)?;
                 if attribute.object == 0 {
-                    return copy_bytes(attribute.inline);
+                    return owned(attribute.inline);
                 }
                 (key, attribute.object, attribute.length)
             };
@@ -202,7 +202,8 @@ impl FileSystem {
                 remove_item(tree, Before { key, present: true, object }).map(Some)
             })?;
             match old {
-                Some(object) => self.free_xattr_object(object)?,
+                Some(0) => {}
+                Some(object) => self.free_stream(object)?,
                 None => return Ok(()),
             }
         }
@@ -210,18 +211,9 @@ impl FileSystem {
 
     /// Frees an old value after its change is done, which stands even if that fails.
     fn free_old_value(&self, object: u64) {
-        if self.free_xattr_object(object).is_err() {
+        if object != 0 && self.free_stream(object).is_err() {
             self.reap_later();
         }
-    }
-
-    /// Frees the extents of an old value, and the note of it.
-    fn free_xattr_object(&self, object: u64) -> Result<()> {
-        if object == 0 {
-            return Ok(());
-        }
-        while !self.free_object_extents(object, 0, 64)? {}
-        self.operation(1, true, |tree| crate::orphan::remove(tree, object))
     }
 }
 
