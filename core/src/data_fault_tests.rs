@@ -173,12 +173,15 @@ fn blocks_of_the_published_state_are_not_reused_when_an_extent_has_grown_since()
     }
 }
 
-/// A device that calls back before it reads a block.
+/// A device that calls back before it reads a block, or before it discards any when `offset` is
+/// [`DISCARD`].
 struct Interrupted {
     memory: Memory,
     offset: Arc<AtomicU64>,
     callback: Arc<Mutex<Option<Callback>>>,
 }
+
+const DISCARD: u64 = u64::MAX - 1;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -201,9 +204,54 @@ impl BlockDevice for Interrupted {
     fn flush(&self) -> core::result::Result<(), DeviceError> {
         Ok(())
     }
-    fn discard(&self, _: u64, _: u64) -> core::result::Result<(), DeviceError> {
-        Ok(())
+    fn discard(&self, offset: u64, length: u64) -> core::result::Result<(), DeviceError> {
+        if self.offset.load(Ordering::SeqCst) == DISCARD {
+            let callback = self.callback.lock().unwrap().take();
+            if let Some(callback) = callback {
+                callback();
+            }
+        }
+        self.memory.discard(offset, length)
     }
+}
+
+#[test]
+fn others_go_on_while_a_device_discards_and_get_none_of_the_blocks() {
+    let memory = Memory::new(2 << 20);
+    drop(format(&memory, 12));
+    let (offset, callback) = (Arc::new(AtomicU64::new(DISCARD)), Arc::new(Mutex::new(None)));
+    let device =
+        Interrupted { memory: memory.clone(), offset: offset.clone(), callback: callback.clone() };
+    let host = Host { device: Box::new(device), ..memory.host() };
+    let options = OpenOptions { discard: true, ..OpenOptions::default() };
+    let fs = Arc::new(FileSystem::open(host, &options).unwrap());
+    let old = create(&fs, "old");
+    fs.write(old, 0, &[1; 400 << 10]).unwrap();
+    fs.commit().unwrap();
+    fs.unlink(layout::ROOT_INODE, b"old").unwrap();
+    let (writer, (done, finished)) = (fs.clone(), std::sync::mpsc::channel());
+    *callback.lock().unwrap() = Some(Box::new(move || {
+        std::thread::spawn(move || {
+            let new = create(&writer, "new");
+            for block in 0..100 {
+                writer.write(new, block << 12, &[2; 4096]).unwrap();
+            }
+            done.send(new)
+        });
+        // Not for ever: a failure is better to read than a test that hangs.
+        let waited = std::time::Duration::from_secs(10);
+        let number = finished.recv_timeout(waited).expect("had to wait for the discard");
+        assert!(number > old);
+    }));
+    for n in 0..3u8 {
+        fs.set_label(std::str::from_utf8(&[b'a' + n]).unwrap()).unwrap();
+        fs.commit().unwrap();
+    }
+    assert!(callback.lock().unwrap().is_none(), "nothing was discarded");
+    let new = fs.lookup(layout::ROOT_INODE, b"new").unwrap();
+    assert!(whole(&fs, new) == [2; 100 << 12]);
+    fs.commit().unwrap();
+    audit(&fs);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::layout::*;
 use crate::lock::{Lock, ReadGuard};
 use crate::node::{BlockPointer, Node};
 use crate::open_file::OpenFiles;
+use crate::space::Run;
 use crate::superblock::{self, KNOWN_READ_ONLY, Superblock};
 use crate::tree::Tree;
 use alloc::vec::Vec;
@@ -538,19 +539,27 @@ impl FileSystem {
         published.superblock = *state;
         published.mirror_in_flight = true;
         drop(nodes);
-        let mut discarded = Ok(());
-        let mut tree = self.tree.write();
-        *tree.published = *state;
-        let discard = self.discard;
-        let host = &self.host;
-        tree.space.release(state.generation - 1, |run| {
-            if discard && discarded.is_ok() {
-                let shift = state.block_log2;
-                discarded = host.device.discard(run.start << shift, run.length << shift);
+        *self.tree.write().published = *state;
+        loop {
+            let runs = self.tree.write().space.take_retired(state.generation - 1);
+            let Some(runs) = runs else { return Ok(()) };
+            // It takes a device long, and nobody else has to wait for it.
+            if self.discard {
+                self.discard_runs(state.block_log2, &runs);
             }
-        });
-        // A device that cannot discard loses nothing but the hint.
-        Ok(())
+            self.tree.write().space.release(runs);
+        }
+    }
+
+    /// Tells the device of blocks that nothing names. One that cannot discard loses nothing but the
+    /// hint, and is not asked about the rest.
+    fn discard_runs(&self, block_log2: u32, runs: &[Run]) {
+        for run in runs {
+            let (offset, length) = (run.start << block_log2, run.length << block_log2);
+            if self.host.device.discard(offset, length).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -141,6 +141,8 @@ pub(crate) struct Space {
     /// The open transaction's.
     retiring: Vec<Run>,
     retired: Vec<Retired>,
+    /// Blocks are on their way from `retired` to being available.
+    releasing: bool,
     node_goal: u64,
     data_goal: u64,
 }
@@ -165,6 +167,7 @@ impl Space {
             promised: 0,
             retiring: Vec::new(),
             retired: Vec::new(),
+            releasing: false,
             node_goal: 0,
             // Data starts behind some blocks for nodes, so that files come out in one piece.
             data_goal: DATA_GOAL.min(blocks / 8),
@@ -192,7 +195,7 @@ impl Space {
 
     /// Whether committing would make more blocks available.
     pub fn has_retired(&self) -> bool {
-        !self.retiring.is_empty() || !self.retired.is_empty()
+        !self.retiring.is_empty() || !self.retired.is_empty() || self.releasing
     }
 
     /// Whether the group is in memory.
@@ -608,25 +611,26 @@ impl Space {
         self.retired.try_reserve(1).map_err(|_| Error::OutOfMemory)
     }
 
-    /// No superblock copy names a state before `generation` any more: blocks that were freed by
-    /// that transaction or an earlier one may be given out. Tells `each` of them.
-    pub fn release(&mut self, generation: u64, mut each: impl FnMut(Run)) {
-        let mut at = 0;
-        while let Some(retired) = self.retired.get(at) {
-            if retired.generation > generation {
-                at += 1;
-                continue;
-            }
-            // The order of the list does not matter.
-            let last = self.retired.len() - 1;
-            self.retired.swap(at, last);
-            if let Some(retired) = self.retired.pop() {
-                for run in retired.runs {
-                    self.make_available(run);
-                    each(run);
-                }
-            }
+    /// No superblock copy names a state before `generation` any more: takes out what that transaction
+    /// or an earlier one freed, if anything is left, for [`Space::release`]. In between, others may
+    /// use the file system, and the blocks are neither used nor available.
+    pub fn take_retired(&mut self, generation: u64) -> Option<Vec<Run>> {
+        let due = |retired: &Retired| retired.generation <= generation;
+        let at = self.retired.iter().position(due)?;
+        // The order of the list does not matter.
+        let last = self.retired.len() - 1;
+        self.retired.swap(at, last);
+        let retired = self.retired.pop()?;
+        self.releasing = true;
+        Some(retired.runs)
+    }
+
+    /// Makes the blocks of [`Space::take_retired`] available.
+    pub fn release(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            self.make_available(run);
         }
+        self.releasing = false;
     }
 }
 
