@@ -17,7 +17,7 @@ mod state;
 mod tests;
 
 use crate::check::{
-    CheckOptions, CheckReport, Checker, Code, Finding, Progress, Sink, superblocks,
+    CheckOptions, CheckReport, Checker, Code, Finding, Progress, Severity, Sink, superblocks,
 };
 use crate::error::{Error, Result};
 use crate::filesystem::{FileSystem, OpenOptions};
@@ -35,6 +35,10 @@ const ROUND_FINDINGS_MAX: usize = 1 << 16;
 pub struct RepairOptions {
     /// How to check.
     pub check: CheckOptions,
+    /// The worst findings that are put right. Below [`Severity::Damage`] nothing is lost: what
+    /// exists only once is left as it is, and so is everything that was found beside it, because
+    /// counts and free space that follow from damaged items are damaged too.
+    pub severity_max: Severity,
     /// Take the last state before the newest when the newest is damaged and that one is whole.
     /// What was committed in between is lost.
     pub older_state: bool,
@@ -49,6 +53,7 @@ impl Default for RepairOptions {
     fn default() -> Self {
         Self {
             check: CheckOptions::default(),
+            severity_max: Severity::Damage,
             older_state: true,
             cut_damaged: true,
             rounds_max: 64,
@@ -129,6 +134,7 @@ pub fn repair(
         report: try_box(RepairReport::default())?,
         findings: Vec::new(),
         overflow: false,
+        too_severe: false,
     };
     repair.run(progress, tell)?;
     Ok(*repair.report)
@@ -142,6 +148,8 @@ struct Repair {
     findings: Vec<Finding>,
     /// There were more than [`ROUND_FINDINGS_MAX`].
     overflow: bool,
+    /// The last check found what may not be put right, and what other findings may follow from.
+    too_severe: bool,
 }
 
 impl Repair {
@@ -153,6 +161,7 @@ impl Repair {
             let options = if round == 0 { first } else { later };
             let Some(plan) = self.check(&options, round, progress, tell)? else { return Ok(()) };
             let changed = match plan.is_whole() {
+                _ if self.too_severe => false,
                 true => self.change(&plan, tell)?,
                 false => self.recover(&plan, progress, tell)?,
             };
@@ -180,9 +189,11 @@ impl Repair {
         tell: Tell<'_>,
     ) -> Result<Option<state::Plan>> {
         let mut findings = Vec::new();
-        let (mut overflow, mut short) = (false, false);
+        let (mut overflow, mut short, mut too_severe) = (false, false, false);
+        let severity_max = self.options.severity_max;
         let plan = self.check_with(options, progress, &mut |finding| {
             tell(&Event::Found(finding));
+            too_severe |= finding.severity() > severity_max && !finding.is_contained();
             if findings.len() >= ROUND_FINDINGS_MAX {
                 overflow = true;
             } else if findings.try_push(*finding).is_err() {
@@ -192,7 +203,7 @@ impl Repair {
         if short {
             return Err(Error::OutOfMemory);
         }
-        (self.findings, self.overflow) = (findings, overflow);
+        (self.findings, self.overflow, self.too_severe) = (findings, overflow, too_severe);
         if let Some(plan) = &plan {
             self.report.after = *plan.report;
             if round == 0 {
@@ -294,7 +305,9 @@ impl Repair {
     #[inline(never)]
     fn change(&mut self, plan: &state::Plan, tell: Tell<'_>) -> Result<bool> {
         let findings = core::mem::take(&mut self.findings);
-        if !findings.iter().any(Finding::is_repairable) {
+        let most = self.options.severity_max;
+        let wanted = |finding: &Finding| finding.is_repairable() && finding.severity() <= most;
+        if !findings.iter().any(wanted) {
             return Ok(false);
         }
         // A front copy of the present state has to be there for a writer to find it.
@@ -309,7 +322,7 @@ impl Repair {
             }
         }
         let mut repaired = 0;
-        for finding in findings.iter().filter(|finding| finding.is_repairable()) {
+        for finding in findings.iter().filter(|finding| wanted(finding)) {
             let result = match finding.code {
                 code if state::is_about_state(code) => Ok(()),
                 code => fix(&fs, code, finding),

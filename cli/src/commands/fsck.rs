@@ -70,7 +70,9 @@ pub struct Arguments {
     #[arg(short = 'n', conflicts_with_all = ["preen", "automatic", "yes"])]
     no: bool,
 
-    /// Put right, without asking, what loses nothing. Data is not read unless -f is given too
+    /// Put right, without asking, what loses nothing: copies of the superblock, counts, free space,
+    /// search graphs, and other things that follow from the rest. Where there is damage, all is left
+    /// as it is, for -y. Data is not read unless -f is given too
     #[arg(short = 'p', conflicts_with_all = ["automatic", "yes"])]
     preen: bool,
 
@@ -167,8 +169,7 @@ impl Arguments {
         let device = Device::open(&self.image, Access::Write)?;
         let options = RepairOptions {
             check: self.options(),
-            older_state: !careful,
-            cut_damaged: !careful,
+            severity_max: if careful { Severity::Derived } else { Severity::Damage },
             ..RepairOptions::default()
         };
         let mut bar = Bar::new(self.progress);
@@ -182,6 +183,13 @@ impl Arguments {
         told?;
         let report = result.map_err(|error| self.failed(error))?;
         self.summarize(&report.after, Some(&report))?;
+        if careful && report.after.damage > 0 && !self.json {
+            output::line(&format!(
+                "{}: damage is left as it is: run fsck.vexfs -n to see all of it, and fsck.vexfs \
+                 -y to put right what can be",
+                printable(&self.image)
+            ))?;
+        }
         Ok(match (report.is_clean(), report.has_changed()) {
             (true, false) => 0,
             (true, true) => EXIT_CORRECTED,

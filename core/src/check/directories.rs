@@ -148,11 +148,9 @@ impl Checker<'_> {
             let root = record.number == ROOT_INODE;
             if record.entries == 0 && !root {
                 let bad = record.file_type == 0;
-                let code = if record.links == 0 && !bad {
-                    Code::OrphanMissing
-                } else {
-                    Code::InodeUnreached
-                };
+                let unlinked = record.links == 0 && record.link_items == 0;
+                let code =
+                    if unlinked && !bad { Code::OrphanMissing } else { Code::InodeUnreached };
                 self.find(code, place.with(u64::from(record.links), 0))?;
                 continue;
             }

@@ -89,6 +89,12 @@ impl Finding {
         self.code.severity()
     }
 
+    /// Whether it says nothing about anything else: the bytes of a file are damaged, and nothing is
+    /// counted or found by them.
+    pub const fn is_contained(&self) -> bool {
+        matches!(self.code, Code::DataUnreadable | Code::DataChecksum)
+    }
+
     /// What is wrong, in words.
     pub const fn text(&self) -> &'static str {
         self.code.text()
@@ -219,7 +225,7 @@ codes! {
 
     AttributeMalformed, "attribute-malformed", Damage, true, "an extended attribute makes no sense";
     StreamMissing, "stream-missing", Damage, true, "the bytes that an item refers to are not there";
-    StreamUnowned, "stream-unowned", Derived, true, "extents that nothing refers to";
+    StreamUnowned, "stream-unowned", Damage, true, "extents that nothing refers to";
     StreamShared, "stream-shared", Damage, true, "two items refer to the same stream of bytes";
 
     CollectionMalformed, "collection-malformed", Damage, true,

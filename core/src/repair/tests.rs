@@ -5,8 +5,8 @@
 #![allow(clippy::type_complexity)]
 
 use super::*;
-use crate::check::Code;
 use crate::check::tests::*;
+use crate::check::{Code, Severity};
 use crate::inode::*;
 use crate::key::{Key, Kind};
 use crate::layout::*;
@@ -401,6 +401,58 @@ fn every_kind_of_damage_is_found_and_put_right() {
     let missing: Vec<_> =
         Code::ALL.iter().map(|code| code.name()).filter(|name| !provoked.contains(name)).collect();
     assert!(missing.is_empty(), "no test provokes {missing:?}");
+}
+
+fn preen(memory: &Memory) -> RepairReport {
+    let options = RepairOptions { severity_max: Severity::Derived, ..Default::default() };
+    repair(memory.host(), &options, &mut (), &mut |_| {}).unwrap()
+}
+
+#[test]
+fn a_repair_that_may_lose_nothing_leaves_every_damaged_image_as_it_is() {
+    let whole = contents(&populated(12));
+    let (mut left, mut put_right) = (0, 0);
+    for (at, (code, _, change)) in CASES.iter().enumerate() {
+        let name = std::format!("case {at}: {}", code.name());
+        let memory = populated(12);
+        damage(&memory, change);
+        let (found, _) = findings_of(&memory);
+        let before = memory.bytes.lock().unwrap().clone();
+        let report = preen(&memory);
+        if found.damage > 0 {
+            assert!(before == *memory.bytes.lock().unwrap(), "{name}: something was written");
+            assert!(!report.has_changed() && report.after == found, "{name}: {report:?}");
+            left += 1;
+        } else {
+            assert!(report.is_clean() && report.has_changed(), "{name}: {report:?}");
+            assert_clean(&memory);
+            assert!(contents(&memory) == whole, "{name}: files changed");
+            put_right += 1;
+        }
+        assert!(code.severity() < Severity::Damage || found.damage > 0, "{name}");
+    }
+    assert!(left > 30 && put_right > 20, "{left} cases of damage, {put_right} others");
+    // A damaged node, which may have held anything.
+    let memory = populated(12);
+    flip(&memory, leaf_of(&memory, Key::new(FIRST_OBJECT, Kind::Inode, 0)));
+    let before = memory.bytes.lock().unwrap().clone();
+    assert!(!preen(&memory).has_changed() && before == *memory.bytes.lock().unwrap());
+}
+
+#[test]
+fn damaged_bytes_of_a_file_keep_no_count_from_being_put_right() {
+    let memory = populated(12);
+    damage(&memory, |tree| change_inode(tree, b"data", |inode| inode.links = 7));
+    let block = {
+        let fs = open(&memory);
+        let tree = fs.reader();
+        let item = tree.get(first_extent(&tree, b"holes")).unwrap().unwrap();
+        ExtentLayout::read_from_prefix(&item).unwrap().0.block.get()
+    };
+    flip(&memory, block);
+    let report = preen(&memory);
+    assert_eq!((report.repaired, report.after.derived, report.after.damage), (1, 0, 1));
+    assert_eq!(codes_of(&memory), ["data-checksum"]);
 }
 
 /// Changes the node of `level` that is in charge of `key` where it is, and the checksums above it
