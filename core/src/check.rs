@@ -8,7 +8,8 @@
 //!
 //! Memory, besides one node of each level and the cache of nodes for lookups: 48 bytes for each
 //! inode, 2 bits for each block of the groups in use, 16 bytes for each extent that shares blocks
-//! and each attribute or collection with a stream, 96 bytes for each collection.
+//! and each attribute or collection with a stream, 96 bytes for each collection; and 40 bytes for
+//! each vector and each row that do not match.
 
 mod blocks;
 mod collections;
@@ -324,6 +325,7 @@ impl<'a> Checker<'a> {
         self.finish_collections()?;
         if !self.link_suspects.is_empty() || !self.row_suspects.is_empty() {
             self.walk(Pass::Third)?;
+            self.judge_mismatches()?;
         }
         self.sink.report.complete = self.complete;
         Ok(())

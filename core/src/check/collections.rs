@@ -7,6 +7,7 @@ use super::streams::Owner;
 use crate::collection::{Schema, decode, extent_blocks};
 use crate::collection_graph::read_stored_graph;
 use crate::error::{Error, Result};
+use crate::inode::MODE_FILE;
 use crate::key::{Key, Kind};
 use crate::layout::{CollectionLayout, CollectionNameLayout, RowLayout, VectorLayout};
 use alloc::vec::Vec;
@@ -49,6 +50,26 @@ struct ListedName {
     name_hash: u64,
 }
 
+/// A vector of a file whose row does not name it.
+#[derive(Clone, Copy)]
+struct LoneVector {
+    key: Key,
+    /// The collection's; 0 when there is none.
+    object: u64,
+    row: u64,
+    /// Whether a finding says what becomes of it.
+    settled: bool,
+}
+
+/// A row whose file's vector does not name it.
+#[derive(Clone, Copy)]
+struct LoneRow {
+    key: Key,
+    /// The key of the vector that it names.
+    vector: Key,
+    settled: bool,
+}
+
 /// All collections.
 #[derive(Default)]
 pub(crate) struct Collections {
@@ -57,6 +78,8 @@ pub(crate) struct Collections {
     numbers: Table<u32>,
     names: Vec<ListedName>,
     number_highest: u32,
+    lone_vectors: Vec<LoneVector>,
+    lone_rows: Vec<LoneRow>,
 }
 
 impl Collections {
@@ -340,27 +363,26 @@ impl Checker<'_> {
         let Ok(vector) = VectorLayout::ref_from_bytes(item) else { return Ok(()) };
         let object = self.collections.by_number.get(number).map_or(0, |record| record.object);
         let row = vector.row.get();
-        let found = match self.tree.get(Key::new(object, Kind::Row, row)) {
-            Ok(Some(item)) if object != 0 => RowLayout::ref_from_bytes(&item).is_ok_and(|found| {
-                let chunk = u64::from(found.chunk.get());
-                found.inode.get() == key.object && chunk == key.offset() & u64::from(u32::MAX)
-            }),
-            Ok(_) => false,
+        let owner = match self.tree.get(Key::new(object, Kind::Row, row)) {
+            Ok(item) => item.and_then(|item| owner_of(number, &item)),
             Err(_) => return Ok(()),
         };
-        if found { Ok(()) } else { self.find(Code::VectorWithoutRow, Place::key(key).with(row, 0)) }
+        if object != 0 && owner == Some(key) {
+            return Ok(());
+        }
+        let lone = LoneVector { key, object, row, settled: false };
+        Ok(self.collections.lone_vectors.try_push(lone)?)
     }
 
     /// In the third pass: a row of such a collection.
     pub(crate) fn suspect_row(&mut self, key: Key, item: &[u8]) -> Result<()> {
         let Some(number) = self.collections.numbers.get(key.object).copied() else { return Ok(()) };
+        let number = u64::from(number);
         // Of a dropped collection, files forget their vectors before its rows go.
-        if !self.row_suspects.contains(u64::from(number)) || self.is_orphan(key.object) {
+        if !self.row_suspects.contains(number) || self.is_orphan(key.object) {
             return Ok(());
         }
-        let Ok(row) = RowLayout::ref_from_bytes(item) else { return Ok(()) };
-        let (inode, chunk) = (row.inode.get(), row.chunk.get());
-        let vector = Key::new(inode, Kind::Vector, u64::from(number) << 32 | u64::from(chunk));
+        let Some(vector) = owner_of(number, item) else { return Ok(()) };
         let found = match self.tree.get(vector) {
             Ok(Some(item)) => VectorLayout::ref_from_bytes(&item)
                 .is_ok_and(|vector| vector.row.get() == key.offset()),
@@ -370,7 +392,67 @@ impl Checker<'_> {
         if found {
             return Ok(());
         }
-        let place = Place::key(key).with(inode, chunk.into());
-        self.find(Code::RowWithoutVector, place)
+        let lone = LoneRow { key, vector, settled: false };
+        Ok(self.collections.lone_rows.try_push(lone)?)
     }
+
+    /// After the third pass: which of the rows and vectors without each other belong together. A
+    /// vector and its row name each other, so when one of the two is damaged the other still tells.
+    pub(crate) fn judge_mismatches(&mut self) -> Result<()> {
+        let mut vectors = core::mem::take(&mut self.collections.lone_vectors);
+        let mut rows = core::mem::take(&mut self.collections.lone_rows);
+        // The row is there, but names somebody else, who does not name it: the vector is right,
+        // because otherwise both would have to be wrong.
+        sort_by(&mut rows, |a, b| a.key < b.key);
+        for vector in vectors.iter_mut() {
+            let key = Key::new(vector.object, Kind::Row, vector.row);
+            let at = rows.binary_search_by(|row| row.key.cmp(&key));
+            let Some(row) = at.ok().and_then(|at| rows.get_mut(at)) else { continue };
+            if row.settled || !self.is_file(vector.key.object) {
+                continue;
+            }
+            (row.settled, vector.settled) = (true, true);
+            let place = Place::key(vector.key).with(vector.row, vector.object);
+            self.find(Code::RowOwner, place)?;
+        }
+        // The row names a file that has no such vector, or one that names another's row.
+        sort_by(&mut vectors, |a, b| a.key < b.key);
+        sort_by(&mut rows, |a, b| (a.vector, a.key) < (b.vector, b.key));
+        let mut before = Key::MIN;
+        for row in rows.iter().filter(|row| !row.settled) {
+            let at = vectors.binary_search_by(|vector| vector.key.cmp(&row.vector));
+            let lone = at.ok().and_then(|at| vectors.get_mut(at));
+            let free = match &lone {
+                Some(vector) => !vector.settled,
+                None => matches!(self.tree.get(row.vector), Ok(None)) && row.vector != before,
+            };
+            let (inode, chunk) = (row.vector.object, row.vector.offset() & u64::from(u32::MAX));
+            let place = Place::key(row.key).with(inode, chunk);
+            if !free || !self.is_file(inode) {
+                self.find(Code::RowWithoutVector, place)?;
+                continue;
+            }
+            before = row.vector;
+            if let Some(vector) = lone {
+                vector.settled = true;
+            }
+            self.find(Code::VectorRow, place)?;
+        }
+        for vector in vectors.iter().filter(|vector| !vector.settled) {
+            self.find(Code::VectorWithoutRow, Place::key(vector.key).with(vector.row, 0))?;
+        }
+        Ok(())
+    }
+
+    fn is_file(&self, number: u64) -> bool {
+        let file_type = (MODE_FILE >> 12) as u8;
+        self.inode_record(number).is_some_and(|record| record.file_type == file_type)
+    }
+}
+
+/// The key of the vector that a row of collection `number` belongs to.
+fn owner_of(number: u64, item: &[u8]) -> Option<Key> {
+    let row = RowLayout::ref_from_bytes(item).ok()?;
+    let chunk = u64::from(row.chunk.get());
+    Some(Key::new(row.inode.get(), Kind::Vector, number << 32 | chunk))
 }

@@ -239,9 +239,13 @@ codes! {
         "a row is numbered as if it were still to be put";
     RowChecksum, "row-checksum", Damage, true, "a vector's bytes are not what was put";
     RowInvalid, "row-invalid", Damage, true, "a vector's components are not numbers";
-    RowWithoutVector, "row-without-vector", Derived, true,
-        "a collection has a row that its file does not know";
-    VectorWithoutRow, "vector-without-row", Derived, true,
-        "a file has a vector that its collection does not know";
+    RowOwner, "row-owner", Derived, true,
+        "a row names another file than the one that has its vector";
+    VectorRow, "vector-row", Derived, true,
+        "a file does not know the row of its vector, or knows another";
+    RowWithoutVector, "row-without-vector", Damage, true,
+        "a collection has a vector that belongs to no file";
+    VectorWithoutRow, "vector-without-row", Damage, true,
+        "a file has a vector that its collection does not have";
     GraphDamaged, "graph-damaged", Derived, true, "the stored graph of a collection is damaged";
 }

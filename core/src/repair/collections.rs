@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use crate::inode::new_object;
 use crate::key::{Key, Kind};
-use crate::layout::{CollectionLayout, CollectionNameLayout};
+use crate::layout::{CollectionLayout, CollectionNameLayout, RowLayout, VectorLayout};
 use crate::names::{self, Place as NamePlace};
 use crate::tree::Tree;
 use alloc::vec::Vec;
@@ -22,6 +22,8 @@ pub(crate) fn fix(fs: &FileSystem, code: Code, place: &Place) -> Option<Result<(
         Code::RowCount => change(fs, place.object, |head| head.rows = expected.into()),
         Code::RowEnd => change(fs, place.object, |head| head.row_end = expected.into()),
         Code::RowSequence => change(fs, place.object, |head| head.next_sequence = expected.into()),
+        Code::RowOwner => set_owner(fs, key, place.found, place.expected),
+        Code::VectorRow => set_row(fs, key, place.found, place.expected),
         Code::RowChecksum
         | Code::RowInvalid
         | Code::RowWithoutVector
@@ -51,6 +53,26 @@ fn with_head<R>(
 
 fn change(fs: &FileSystem, object: u64, change: impl FnOnce(&mut CollectionLayout)) -> Result<()> {
     fs.operation(1, true, |tree| with_head(tree, object, change))
+}
+
+/// Makes a row that of the vector under `vector`.
+fn set_owner(fs: &FileSystem, vector: Key, row: u64, object: u64) -> Result<()> {
+    fs.operation(1, true, |tree| {
+        let item = tree.get_mut(Key::new(object, Kind::Row, row))?;
+        let (layout, _) = RowLayout::mut_from_prefix(item).map_err(|_| Error::NotFound)?;
+        layout.inode = vector.object.into();
+        layout.chunk = ((vector.offset() & u64::from(u32::MAX)) as u32).into();
+        Ok(())
+    })
+}
+
+/// Gives a file its vector back whose row is under `row`.
+fn set_row(fs: &FileSystem, row: Key, inode: u64, chunk: u64) -> Result<()> {
+    fs.operation(2, true, |tree| {
+        let number = with_head(tree, row.object, |head| head.number.get())?;
+        let vector = Key::new(inode, Kind::Vector, u64::from(number) << 32 | chunk);
+        tree.put(vector, &[VectorLayout { row: row.offset().into() }.as_bytes()])
+    })
 }
 
 /// Lists a collection under its own name, or one like it when that is taken.

@@ -322,9 +322,43 @@ const CASES: &[(Code, bool, Damage)] = &[
             (head.element, head.dimension) = (1, 6.into());
         })
     }),
-    (Code::RowWithoutVector, true, |tree| {
+    (Code::VectorRow, true, |tree| {
         let key = first(tree, FIRST_OBJECT, Kind::Vector).0;
         tree.remove(key)
+    }),
+    // A vector that names the row of another, and one that names none.
+    (Code::VectorRow, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Vector).0;
+        change_item::<VectorLayout>(tree, key, |vector| vector.row = 4.into())
+    }),
+    (Code::VectorRow, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Vector).0;
+        change_item::<VectorLayout>(tree, key, |vector| vector.row = 1000.into())
+    }),
+    // A row whose owner does not exist, is no file, or has no such vector.
+    (Code::RowOwner, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Row).0;
+        change_item::<RowLayout>(tree, key, |row| row.inode = 99_999.into())
+    }),
+    (Code::RowOwner, true, |tree| {
+        let (key, inode) = (first(tree, FIRST_OBJECT, Kind::Row).0, number(tree, b"below"));
+        change_item::<RowLayout>(tree, key, |row| row.inode = inode.into())
+    }),
+    (Code::RowOwner, true, |tree| {
+        let (key, inode) = (first(tree, FIRST_OBJECT, Kind::Row).0, number(tree, b"clone"));
+        change_item::<RowLayout>(tree, key, |row| row.inode = inode.into())
+    }),
+    // And one whose owner has a vector there, which has a row.
+    (Code::RowOwner, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Row).0;
+        change_item::<RowLayout>(tree, key, |row| row.chunk = 2.into())
+    }),
+    // Neither side knows the other.
+    (Code::RowWithoutVector, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Vector).0;
+        tree.remove(key)?;
+        let key = first(tree, FIRST_OBJECT, Kind::Row).0;
+        change_item::<RowLayout>(tree, key, |row| row.inode = 99_999.into())
     }),
     (Code::VectorWithoutRow, true, |tree| {
         let key = first(tree, FIRST_OBJECT, Kind::Row).0;
@@ -437,6 +471,44 @@ fn a_repair_that_may_lose_nothing_leaves_every_damaged_image_as_it_is() {
     flip(&memory, leaf_of(&memory, Key::new(FIRST_OBJECT, Kind::Inode, 0)));
     let before = memory.bytes.lock().unwrap().clone();
     assert!(!preen(&memory).has_changed() && before == *memory.bytes.lock().unwrap());
+}
+
+/// The bytes of every vector that can be read, by inode and chunk.
+fn vectors(memory: &Memory) -> Vec<(u64, u32, Vec<u8>)> {
+    let fs = open(memory);
+    let mut infos = Vec::new();
+    for name in [&b"data"[..], b"inline", b"clone"] {
+        let inode = number(&fs.reader(), name);
+        fs.vectors_of(inode, &mut |info| {
+            infos.push(*info);
+            true
+        })
+        .unwrap();
+    }
+    let read = |info: &crate::VectorInfo| {
+        let (_, bytes) = fs.get_vector(info.collection, info.inode, info.chunk).unwrap();
+        (info.inode, info.chunk, bytes)
+    };
+    infos.iter().map(read).collect()
+}
+
+#[test]
+fn no_vector_is_lost_while_its_file_or_its_row_knows_the_other() {
+    let whole = vectors(&populated(12));
+    assert_eq!(whole.len(), 10);
+    let cases = CASES.iter().filter(|case| matches!(case.0, Code::VectorRow | Code::RowOwner));
+    assert!(cases.clone().count() > 5);
+    for (at, (code, _, change)) in cases.enumerate() {
+        for all in [false, true] {
+            let memory = populated(12);
+            damage(&memory, change);
+            let (found, _) = findings_of(&memory);
+            assert_eq!(found.damage, 0, "case {at}: {}", code.name());
+            let report = if all { repair_all(&memory) } else { preen(&memory) };
+            assert!(report.is_clean(), "case {at}: {report:?}");
+            assert!(vectors(&memory) == whole, "case {at}: {}", code.name());
+        }
+    }
 }
 
 #[test]
