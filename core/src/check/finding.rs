@@ -142,7 +142,10 @@ macro_rules! codes {
 }
 
 codes! {
-    SuperblockNone, "superblock-none", Damage, false, "no copy of the superblock is whole";
+    SuperblockNone, "superblock-none", Damage, false,
+        "none of the four copies of the superblock is whole";
+    StateLost, "state-lost", Damage, true,
+        "both copies of the superblock for every other state are unreadable: a newer state may be lost";
     SuperblockDamaged, "superblock-damaged", Derived, true, "a copy of the superblock is damaged";
     SuperblockDiffers, "superblock-differs", Derived, true,
         "a copy of the superblock disagrees with the newest about what never changes";
@@ -151,7 +154,7 @@ codes! {
     SuperblockBehind, "superblock-behind", Cosmetic, true,
         "a copy of the superblock is older than a crash can explain";
     DeviceTooSmall, "device-too-small", Damage, false,
-        "the device is smaller than the file system on it";
+        "the image or device is smaller than the file system on it: the rest is missing";
 
     NodeUnreadable, "node-unreadable", Damage, false, "a tree node cannot be read";
     NodeChecksum, "node-checksum", Damage, false, "a tree node is not what was written";

@@ -41,6 +41,12 @@ pub(crate) fn examine<'a>(
             return Ok(None);
         }
     };
+    if state.blocks << state.block_log2 > device_bytes {
+        // The copies near the end are missing with the rest, which is one finding and not three.
+        let place = Place::default().with(device_bytes, state.blocks << state.block_log2);
+        sink.find(Code::DeviceTooSmall, place)?;
+        return Ok(None);
+    }
     for (copy, found) in copies.iter().enumerate() {
         let place = place(copy, Some(state), device_bytes);
         match found {
@@ -53,6 +59,14 @@ pub(crate) fn examine<'a>(
     }
     for twin in 0..SUPERBLOCK_COPIES / 2 {
         let pair = (copies.get(twin), copies.get(twin + SUPERBLOCK_COPIES / 2));
+        // A crash tears at most the copy that is being written, and its twin, which is durable by
+        // then, names the state two before. Of a new file system state 2 may never have come, but
+        // it would be the same as state 1.
+        if let (Some(Err(_)), Some(Err(_))) = pair
+            && state.generation > 1
+        {
+            sink.find(Code::StateLost, place(twin, Some(state), device_bytes))?;
+        }
         if let (Some(Ok(front)), Some(Ok(back))) = pair
             && front.generation == back.generation
             && front != back
@@ -62,11 +76,6 @@ pub(crate) fn examine<'a>(
         }
     }
     sink.progress(Stage::Superblocks, SUPERBLOCK_COPIES as u64, SUPERBLOCK_COPIES as u64)?;
-    if state.blocks << state.block_log2 > device_bytes {
-        let place = Place::default().with(device_bytes, state.blocks << state.block_log2);
-        sink.find(Code::DeviceTooSmall, place)?;
-        return Ok(None);
-    }
     Ok(Some(state))
 }
 

@@ -203,7 +203,10 @@ fn a_device_without_a_file_system_is_refused_and_one_with_damaged_superblocks_re
 fn a_device_cut_short_is_reported() {
     let memory = populated(12);
     memory.bytes.lock().unwrap().truncate(7 << 20);
-    assert!(codes_of(&memory).contains(&"device-too-small"));
+    assert_eq!(codes_of(&memory), ["device-too-small"]);
+    let (report, findings) = findings_of(&memory);
+    assert_eq!((findings[0].place.found, findings[0].place.expected), (7 << 20, 8 << 20));
+    assert_eq!((report.damage, report.irreparable), (1, 1));
 }
 
 #[test]

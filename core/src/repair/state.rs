@@ -48,6 +48,7 @@ pub(crate) fn is_about_superblock(code: Code) -> bool {
             | Code::SuperblockDiffers
             | Code::SuperblockMirror
             | Code::SuperblockBehind
+            | Code::StateLost
     )
 }
 

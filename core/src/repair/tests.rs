@@ -412,6 +412,7 @@ fn every_kind_of_damage_is_found_and_put_right() {
     // Those that other tests provoke.
     provoked.extend([
         "superblock-none",
+        "state-lost",
         "superblock-damaged",
         "superblock-differs",
         "superblock-mirror",
@@ -746,6 +747,15 @@ fn copies_of_the_superblock_are_written_anew() {
             }
         }
         assert!(codes_of(&memory).contains(&"superblock-damaged"));
+        // Which of the two states was the newer one nobody can tell.
+        let lost = damaged & 0b0101 == 0b0101 || damaged & 0b1010 == 0b1010;
+        assert_eq!(codes_of(&memory).contains(&"state-lost"), lost, "{damaged:b}");
+        if lost {
+            let before = memory.bytes.lock().unwrap().clone();
+            let report = preen(&memory);
+            assert!(report.after.damage == 1 && !report.has_changed(), "{damaged:b}: {report:?}");
+            assert!(before == *memory.bytes.lock().unwrap(), "{damaged:b}: something was written");
+        }
         let report = repair_all(&memory);
         assert!(report.is_clean(), "{damaged:b}: {report:?}");
         assert_eq!(assert_clean(&memory).superblocks, 4);
@@ -774,6 +784,17 @@ fn copies_of_the_superblock_are_written_anew() {
         assert!(repair_all(&memory).is_clean(), "{code}");
         assert!(contents(&memory) == whole, "{code}");
     }
+}
+
+#[test]
+fn a_new_file_system_without_its_second_state_has_lost_nothing() {
+    let memory = Memory::new(8 << 20);
+    FileSystem::format(memory.host(), &Default::default()).unwrap();
+    for offset in [64 << 10, (8 << 20) - (64 << 10)] {
+        memory.bytes.lock().unwrap()[offset..offset + 4096].fill(0);
+    }
+    assert_eq!(codes_of(&memory), ["superblock-damaged"]);
+    assert!(preen(&memory).is_clean());
 }
 
 #[test]
