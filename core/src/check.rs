@@ -17,6 +17,7 @@ mod directories;
 mod extents;
 mod finding;
 mod inodes;
+mod names;
 mod nodes;
 mod objects;
 mod streams;
@@ -28,6 +29,7 @@ pub(crate) mod tests;
 mod workload_tests;
 
 pub use finding::{Code, Finding, Place, Severity};
+pub use names::{Names, ObjectName};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -166,6 +168,35 @@ impl CheckReport {
     pub const fn is_clean(&self) -> bool {
         self.findings() == 0
     }
+
+    /// Counts a finding.
+    pub(crate) fn count(&mut self, finding: &Finding) {
+        let count = match finding.severity() {
+            Severity::Cosmetic => &mut self.cosmetic,
+            Severity::Derived => &mut self.derived,
+            Severity::Damage => &mut self.damage,
+        };
+        *count = count.saturating_add(1);
+        if !finding.is_repairable() {
+            self.irreparable = self.irreparable.saturating_add(1);
+        }
+    }
+}
+
+/// How much of a state can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Inodes that can be read.
+    pub inodes: u64,
+    /// Inodes that the state had.
+    pub inodes_of: u64,
+    /// Vectors that can be read.
+    pub vectors: u64,
+    /// Vectors that the collections which can be read had.
+    pub vectors_of: u64,
+    /// Items that nothing else tells: inodes, entries, bytes, extents, attributes, collections,
+    /// vectors.
+    pub items: u64,
 }
 
 /// Where findings go.
@@ -181,16 +212,9 @@ impl<'a> Sink<'a> {
     }
 
     fn tell(&mut self, code: Code, place: Place, error: Option<Error>) {
-        let count = match code.severity() {
-            Severity::Cosmetic => &mut self.report.cosmetic,
-            Severity::Derived => &mut self.report.derived,
-            Severity::Damage => &mut self.report.damage,
-        };
-        *count = count.saturating_add(1);
-        if !code.is_repairable() {
-            self.report.irreparable = self.report.irreparable.saturating_add(1);
-        }
-        (self.each)(&Finding { code, place, error });
+        let finding = Finding { code, place, error };
+        self.report.count(&finding);
+        (self.each)(&finding);
     }
 
     fn find(&mut self, code: Code, place: Place) -> Result<()> {
@@ -233,6 +257,8 @@ pub(crate) struct Checker<'a> {
     /// Every node could be read.
     pub complete: bool,
     pub lost_nodes: Vec<LostNode>,
+    /// What the first pass could read.
+    pub kept: Box<Kept>,
     /// The object whose items the first pass is at.
     object: Box<Object>,
     pub blocks: Box<BlockUse>,
@@ -274,6 +300,7 @@ impl<'a> Checker<'a> {
             pass: Pass::First,
             complete: true,
             lost_nodes: Vec::new(),
+            kept: try_box(Kept { inodes_of: state.inodes, ..Kept::default() })?,
             object: try_box(Object::default())?,
             blocks: try_box(BlockUse::default())?,
             inodes: Vec::new(),
@@ -304,13 +331,10 @@ impl<'a> Checker<'a> {
         hasher.finish()
     }
 
-    /// Reads all nodes; nothing else is looked at.
+    /// Reads all nodes and counts what there is; nothing is compared.
     pub fn run_nodes(&mut self) -> Result<()> {
-        let mut walk = Walk::new(self.state.root)?;
-        while walk.next_leaf(self)?.is_some() {
-            self.sink.progress(Stage::Tree, walk.done(), 1000)?;
-        }
-        Ok(())
+        self.walk(Pass::First)?;
+        self.finish_object()
     }
 
     pub fn run(&mut self) -> Result<()> {

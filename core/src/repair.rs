@@ -17,7 +17,7 @@ mod state;
 mod tests;
 
 use crate::check::{
-    CheckOptions, CheckReport, Checker, Code, Finding, Progress, Severity, Sink, superblocks,
+    CheckOptions, CheckReport, Checker, Code, Finding, Kept, Progress, Severity, Sink, superblocks,
 };
 use crate::error::{Error, Result};
 use crate::filesystem::{FileSystem, OpenOptions};
@@ -39,11 +39,11 @@ pub struct RepairOptions {
     /// exists only once is left as it is, and so is everything that was found beside it, because
     /// counts and free space that follow from damaged items are damaged too.
     pub severity_max: Severity,
-    /// Take the last state before the newest when the newest is damaged and that one is whole.
-    /// What was committed in between is lost.
+    /// Take an older state when more of it can be read than of the newest, which is damaged. What
+    /// was committed in between is lost.
     pub older_state: bool,
-    /// Cut damaged nodes off the tree when no whole state is left. What they held is lost; what can
-    /// be told from the rest is kept.
+    /// Cut damaged nodes off the tree. What they held is lost; what can be told from the rest is
+    /// kept.
     pub cut_damaged: bool,
     /// Most rounds.
     pub rounds_max: u32,
@@ -74,8 +74,22 @@ pub enum Event<'a> {
     OlderState {
         /// The state that is given up.
         damaged: u64,
+        /// What could be read of it.
+        damaged_kept: &'a Kept,
         /// The state that was taken instead.
         taken: u64,
+        /// What can be read of that.
+        taken_kept: &'a Kept,
+    },
+    /// The newest state is damaged and kept, because no older one has more; its damaged nodes are
+    /// cut off next.
+    KeptState {
+        /// The state.
+        state: u64,
+        /// How many nodes are cut off.
+        nodes: u64,
+        /// What is left.
+        kept: &'a Kept,
     },
     /// A damaged node was cut off the tree, with all that it held.
     CutOff {
@@ -210,8 +224,9 @@ impl Repair {
                 self.report.before = *plan.report;
             }
         } else {
-            self.report.before.damage = self.findings.len() as u64;
-            self.report.before.irreparable = self.report.before.damage;
+            for finding in &self.findings {
+                self.report.before.count(finding);
+            }
             self.report.after = self.report.before;
         }
         Ok(plan)
@@ -245,20 +260,28 @@ impl Repair {
         progress: &mut dyn Progress,
         tell: Tell<'_>,
     ) -> Result<bool> {
-        if self.options.older_state
-            && self.report.cut_off == 0
-            && let Some(older) = self.whole_older_state(&plan.state, progress)?
-        {
-            state::publish_instead(&self.host, &older, plan.state.generation)?;
-            self.report.older_state = older.generation;
-            let (damaged, taken) = (plan.state.generation, older.generation);
-            tell(&Event::OlderState { damaged, taken });
-            return Ok(true);
-        }
         let root_lost = plan.lost_nodes.iter().any(|lost| lost.level >= plan.state.root.level);
-        if !self.options.cut_damaged || root_lost {
+        let can_cut = self.options.cut_damaged && !root_lost;
+        if self.options.older_state && self.report.cut_off == 0 {
+            // Nothing of a tree without its root can be kept.
+            let least = if can_cut { Some(plan.kept.items) } else { None };
+            if let Some((older, kept)) = self.better_older_state(&plan.state, least, progress)? {
+                state::publish_instead(&self.host, &older, plan.state.generation)?;
+                self.report.older_state = older.generation;
+                tell(&Event::OlderState {
+                    damaged: plan.state.generation,
+                    damaged_kept: &plan.kept,
+                    taken: older.generation,
+                    taken_kept: &kept,
+                });
+                return Ok(true);
+            }
+        }
+        if !can_cut {
             return Ok(false);
         }
+        let (state, nodes) = (plan.state.generation, plan.lost_nodes.len() as u64);
+        tell(&Event::KeptState { state, nodes, kept: &plan.kept });
         state::publish_front(&self.host, &plan.state)?;
         let fs = FileSystem::open_shared(self.host.clone(), &OpenOptions::default())?;
         state::replace_groups(&fs, plan, true)?;
@@ -271,32 +294,39 @@ impl Repair {
         Ok(true)
     }
 
-    /// The newest other state that a superblock copy names and whose tree is whole.
+    /// Of the other states that a superblock copy names, the one of which most can be read, if that
+    /// is more than `least` items. Without `cut_damaged` it has to be whole.
     #[inline(never)]
-    fn whole_older_state(
+    fn better_older_state(
         &self,
         damaged: &Superblock,
+        least: Option<u64>,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Box<Superblock>>> {
+    ) -> Result<Option<(Box<Superblock>, Box<Kept>)>> {
         let copies = read_copies(&self.host)?;
         let mut below = damaged.generation;
+        let mut best: Option<(Box<Superblock>, Box<Kept>)> = None;
         loop {
-            let mut best: Option<&Superblock> = None;
+            let mut next: Option<&Superblock> = None;
             for copy in copies.iter().flatten() {
-                let newer = best.is_none_or(|best| copy.generation > best.generation);
+                let newer = next.is_none_or(|next| copy.generation > next.generation);
                 let same = copy.uuid == damaged.uuid && copy.blocks == damaged.blocks;
                 if copy.generation < below && newer && same && copy.root != damaged.root {
-                    best = Some(copy);
+                    next = Some(copy);
                 }
             }
-            let Some(candidate) = best else { return Ok(None) };
+            let Some(candidate) = next else { return Ok(best) };
             below = candidate.generation;
             let (mut each, options) = (|_: &Finding| {}, self.options.check);
             let sink = Sink::new(&mut each, progress)?;
             let mut checker = Checker::new(self.host.clone(), candidate, options, sink)?;
             checker.run_nodes()?;
-            if checker.complete {
-                return Ok(Some(try_box(*candidate)?));
+            let usable = checker.complete
+                || (self.options.cut_damaged
+                    && checker.lost_nodes.iter().all(|lost| lost.level < candidate.root.level));
+            let so_far = best.as_ref().map(|(_, kept)| kept.items).or(least);
+            if usable && so_far.is_none_or(|so_far| checker.kept.items > so_far) {
+                best = Some((try_box(*candidate)?, checker.kept));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! `fsck.vexfs`, also `vexfs fsck`: checking a file system, and repairing it. Exit codes are those
 //! of fsck(8).
 
+use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome, core_failure};
 use crate::output;
 use crate::place::printable;
@@ -14,10 +15,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use vexfs_engine::core::check::{
-    CheckOptions, CheckReport, Finding, Progress, Severity, Stage, check,
+    CheckOptions, CheckReport, Code, Finding, Kept, Names, ObjectName, Progress, Severity, Stage,
+    check,
 };
+use vexfs_engine::core::kind_name;
 use vexfs_engine::core::repair::{Event, RepairOptions, RepairReport, repair};
-use vexfs_engine::{Access, Device, host};
+use vexfs_engine::{Access, CoreError, Device, host};
 
 /// Something was wrong and has been put right.
 pub const EXIT_CORRECTED: u8 = 1;
@@ -37,7 +40,10 @@ Examples:
 
 A crash leaves nothing to repair. What a check finds is damage by the device, by another program, \
 or by a fault in VexFS. Counts, free space, search graphs and copies of the superblock are made \
-anew from the rest; what exists only once and is damaged is cut off and named.
+anew from the rest; -p does only that, and nothing at all where there is damage. What exists only \
+once and is damaged is cut off by -y, and named. When parts of the newest state are damaged, -y \
+counts what can be read of it and of the state before it, takes the one with more, and says how much \
+that is. Files with damaged bytes are named and kept: restore them from a copy.
 
 Without -n, -p, -a and -y it asks before it changes anything, or, without a terminal, only checks.
 
@@ -152,10 +158,11 @@ impl Arguments {
     fn only_check(&self) -> Outcome<CheckReport> {
         let device = Device::open(&self.image, Access::Read)?;
         let mut bar = Bar::new(self.progress);
+        let mut teller = Teller::new(self, device.clone());
         let mut told = Ok(());
         let result = check(host(device), &self.options(), &mut bar, &mut |finding| {
             if told.is_ok() {
-                told = self.tell("found", finding, None);
+                told = teller.tell("found", finding, None);
             }
         });
         bar.end();
@@ -173,10 +180,11 @@ impl Arguments {
             ..RepairOptions::default()
         };
         let mut bar = Bar::new(self.progress);
+        let mut teller = Teller::new(self, device.clone());
         let mut told = Ok(());
         let result = repair(host(device), &options, &mut bar, &mut |event| {
             if told.is_ok() {
-                told = self.tell_event(event);
+                told = teller.tell_event(event);
             }
         });
         bar.end();
@@ -197,50 +205,15 @@ impl Arguments {
         })
     }
 
-    fn failed(&self, error: vexfs_engine::CoreError) -> Failure {
-        core_failure(self.image.as_os_str().as_bytes(), error)
-    }
-
-    fn tell_event(&self, event: &Event<'_>) -> Outcome {
-        match event {
-            Event::Found(finding) => self.tell("found", finding, None),
-            Event::Repaired(finding) => self.tell("repaired", finding, None),
-            Event::Failed(finding, error) => {
-                let reason = vexfs_engine::describe(error).to_string();
-                self.tell("not repaired", finding, Some(reason))
-            }
-            Event::OlderState { damaged, taken } if self.json => output::json(&json!({
-                "event": "older state", "damaged_state": damaged, "taken_state": taken,
-            })),
-            Event::OlderState { damaged, taken } => output::line(&format!(
-                "state {damaged} is damaged; state {taken}, the one before, is taken instead"
-            )),
-            Event::CutOff { block, level } if self.json => output::json(&json!({
-                "event": "cut off", "block": block, "level": level,
-            })),
-            Event::CutOff { block, level } => output::line(&format!(
-                "block {block} (a tree node of level {level}) is damaged and was cut off"
-            )),
+    fn failed(&self, error: CoreError) -> Failure {
+        let image = self.image.as_os_str().as_bytes();
+        match error {
+            CoreError::NotVexfs(_) => Failure::about(
+                image,
+                "not a VexFS file system: none of the four copies of the superblock is there",
+            ),
+            error => core_failure(image, error),
         }
-    }
-
-    fn tell(&self, event: &str, finding: &Finding, reason: Option<String>) -> Outcome {
-        if self.json {
-            return output::json(&finding_json(event, finding, reason));
-        }
-        let mut line = format!("{}: {}", finding.severity().name(), finding.text());
-        for (name, value) in place(finding) {
-            line.push_str(&format!(", {name} {value}"));
-        }
-        if let Some(error) = &finding.error {
-            line.push_str(&format!(": {}", vexfs_engine::describe(error)));
-        }
-        match (event, reason) {
-            ("found", _) => {}
-            (event, Some(reason)) => line = format!("{event} ({reason}): {line}"),
-            (event, None) => line = format!("{event}: {line}"),
-        }
-        output::line(&line)
     }
 
     fn summarize(&self, report: &CheckReport, repair: Option<&RepairReport>) -> Outcome {
@@ -268,7 +241,8 @@ impl Arguments {
             ))?;
         }
         if let Some(repair) = repair.filter(|repair| repair.has_changed()) {
-            output::line(&format!("{name}: {} findings were put right", repair.repaired))?;
+            let were = if repair.repaired == 1 { "was" } else { "were" };
+            output::line(&format!("{name}: {} {were} put right", findings(repair.repaired)))?;
         }
         match report.findings() {
             0 => output::line(&format!(
@@ -276,11 +250,164 @@ impl Arguments {
                 report.inodes, report.vectors
             )),
             found => output::line(&format!(
-                "{name}: {found} findings ({} of damage, {} of them beyond repair)",
-                report.damage, report.irreparable
+                "{name}: {} ({} of damage, {} beyond repair)",
+                findings(found),
+                report.damage,
+                report.irreparable
             )),
         }
     }
+}
+
+/// So many findings, in words.
+fn findings(count: u64) -> String {
+    if count == 1 { "1 finding".to_owned() } else { format!("{count} findings") }
+}
+
+/// Tells what is found and done as it happens, by the names that the user knows.
+struct Teller<'a> {
+    arguments: &'a Arguments,
+    device: Device,
+    /// `None` until something is found; then whether and how the names can be found out.
+    names: Option<Option<Names>>,
+    /// The object that it was last said of what to do.
+    advised: Option<(Code, u64)>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(arguments: &'a Arguments, device: Device) -> Self {
+        Self { arguments, device, names: None, advised: None }
+    }
+
+    fn tell_event(&mut self, event: &Event<'_>) -> Outcome {
+        let json = self.arguments.json;
+        let result = match event {
+            Event::Found(finding) => return self.tell("found", finding, None),
+            Event::Repaired(finding) => self.tell("repaired", finding, None),
+            Event::Failed(finding, error) => {
+                let reason = vexfs_engine::describe(error).to_string();
+                self.tell("not repaired", finding, Some(reason))
+            }
+            Event::OlderState { damaged, damaged_kept, taken, taken_kept } if json => {
+                output::json(&json!({
+                    "event": "older state",
+                    "damaged_state": damaged, "damaged_kept": kept_json(damaged_kept),
+                    "taken_state": taken, "taken_kept": kept_json(taken_kept),
+                }))
+            }
+            Event::OlderState { damaged, damaged_kept, taken, taken_kept } => {
+                output::line(&format!(
+                    "state {damaged} is damaged, with {} left; state {taken}, before it, is taken \
+                     instead, with {} left: all changes between the two are lost",
+                    kept_text(damaged_kept),
+                    kept_text(taken_kept)
+                ))
+            }
+            Event::KeptState { state, nodes, kept } if json => output::json(&json!({
+                "event": "kept state", "state": state, "damaged_nodes": nodes,
+                "kept": kept_json(kept),
+            })),
+            Event::KeptState { state, nodes, kept } => output::line(&format!(
+                "state {state} is kept without its damaged tree nodes, {nodes} in number, with {} \
+                 left",
+                kept_text(kept)
+            )),
+            Event::CutOff { block, level } if json => output::json(&json!({
+                "event": "cut off", "block": block, "level": level,
+            })),
+            Event::CutOff { block, level } => output::line(&format!(
+                "block {block} (a tree node of level {level}) is damaged and was cut off"
+            )),
+        };
+        // What is found next is found in another tree.
+        if !matches!(event, Event::Repaired(_) | Event::Failed(..)) {
+            self.names = None;
+        }
+        result
+    }
+
+    fn object_name(&mut self, finding: &Finding) -> ObjectName {
+        let names = self.names.get_or_insert_with(|| Names::open(host(self.device.clone())).ok());
+        names.as_ref().and_then(|names| names.of(finding).ok()).unwrap_or_default()
+    }
+
+    fn tell(&mut self, event: &str, finding: &Finding, reason: Option<String>) -> Outcome {
+        let name = self.object_name(finding);
+        if self.arguments.json {
+            return output::json(&finding_json(event, finding, &name, reason));
+        }
+        let mut line = format!("{}: {}", finding.severity().name(), finding.text());
+        if let Some(path) = &name.path {
+            line.push_str(&format!(", {}", escape_name(path)));
+        }
+        if let Some(collection) = &name.collection {
+            line.push_str(&format!(", collection {}", escape_name(collection)));
+        }
+        let (found, expected) = (finding.place.found, finding.place.expected);
+        if finding.code == Code::DeviceTooSmall {
+            let missing = expected.saturating_sub(found);
+            line.push_str(&format!(" ({found} bytes of {expected}, {missing} are missing)"));
+        } else {
+            for (field, value) in place(finding) {
+                match field {
+                    "kind" => line.push_str(&format!(", {} item", kind_name(finding.place.kind))),
+                    field => line.push_str(&format!(", {field} {value}")),
+                }
+            }
+        }
+        if let Some(error) = &finding.error {
+            line.push_str(&format!(": {}", vexfs_engine::describe(error)));
+        }
+        match (event, reason) {
+            ("found", _) => {}
+            (event, Some(reason)) => line = format!("{event} ({reason}): {line}"),
+            (event, None) => line = format!("{event}: {line}"),
+        }
+        output::line(&line)?;
+        let about = (finding.code, finding.place.object);
+        match advice(finding.code, &name) {
+            Some(advice) if event == "found" && self.advised != Some(about) => {
+                self.advised = Some(about);
+                output::line(&format!("  {advice}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a user can do about what no repair puts right.
+fn advice(code: Code, name: &ObjectName) -> Option<&'static str> {
+    Some(match code {
+        Code::DataChecksum | Code::DataUnreadable if name.path.is_some() => {
+            "Restore this file from a copy, or remove it; nothing else is affected."
+        }
+        Code::DataChecksum | Code::DataUnreadable if name.collection.is_some() => {
+            "Put the vectors of this collection again, from the files that they describe."
+        }
+        Code::DeviceTooSmall => {
+            "Bring the missing bytes back: make the image or device as long as it was, from a copy if \
+             they are gone. Without them nothing can be repaired."
+        }
+        Code::SuperblockNone => "Without one the tree cannot be found: restore from a copy.",
+        Code::StateLost => {
+            "What was changed last may be gone; keep a copy of the image before fsck.vexfs -y."
+        }
+        _ => return None,
+    })
+}
+
+fn kept_text(kept: &Kept) -> String {
+    format!(
+        "{} of {} inodes and {} of {} vectors",
+        kept.inodes, kept.inodes_of, kept.vectors, kept.vectors_of
+    )
+}
+
+fn kept_json(kept: &Kept) -> Value {
+    json!({
+        "inodes": kept.inodes, "inodes_of": kept.inodes_of,
+        "vectors": kept.vectors, "vectors_of": kept.vectors_of, "items": kept.items,
+    })
 }
 
 /// What there is to say of where a finding was made.
@@ -298,18 +425,33 @@ fn place(finding: &Finding) -> impl Iterator<Item = (&'static str, u64)> {
     .filter(|(_, value)| *value != 0)
 }
 
-fn finding_json(event: &str, finding: &Finding, reason: Option<String>) -> Value {
+/// A name as JSON: as it is, but for bytes that JSON cannot hold.
+fn name_json(name: &[u8]) -> String {
+    String::from_utf8(name.to_vec()).unwrap_or_else(|_| escape_name(name))
+}
+
+fn finding_json(
+    event: &str,
+    finding: &Finding,
+    name: &ObjectName,
+    reason: Option<String>,
+) -> Value {
     let mut object = json!({
         "event": event,
         "code": finding.code.name(),
         "severity": finding.severity().name(),
         "repairable": finding.is_repairable(),
         "text": finding.text(),
+        "path": name.path.as_deref().map(name_json),
+        "collection": name.collection.as_deref().map(name_json),
         "error": finding.error.map(|error| vexfs_engine::describe(&error).to_string()),
         "reason": reason,
     });
     if let Value::Object(fields) = &mut object {
-        fields.extend(place(finding).map(|(name, value)| (name.to_owned(), value.into())));
+        fields.extend(place(finding).map(|(name, value)| match name {
+            "kind" => (name.to_owned(), kind_name(finding.place.kind).into()),
+            _ => (name.to_owned(), value.into()),
+        }));
     }
     object
 }

@@ -145,6 +145,7 @@ impl Checker<'_> {
             Some(schema) if key.offset() == 0 => schema,
             _ => return self.find(Code::CollectionMalformed, place),
         };
+        self.kept.vectors_of = self.kept.vectors_of.saturating_add(head.rows.get());
         let number = schema.number;
         let (rows_object, graph_object) = (schema.rows_object, head.graph_object.get());
         let record = CollectionRecord {

@@ -59,6 +59,10 @@ impl Checker<'_> {
             return self.find(Code::ItemMisplaced, Place::key(key));
         }
         self.object_highest = self.object_highest.max(key.object);
+        // Links and vectors follow from entries and rows.
+        if !matches!(kind, Kind::Link | Kind::Vector) {
+            self.kept.items = self.kept.items.saturating_add(1);
+        }
         match kind {
             Kind::Inode => self.inode_item(key, item),
             Kind::Link => self.link_item(key, item),
@@ -107,7 +111,15 @@ impl Checker<'_> {
         if object.number == 0 {
             return Ok(());
         }
+        if object.has_collection {
+            self.kept.vectors = self.kept.vectors.saturating_add(object.rows);
+        } else {
+            // Without their collection nobody can tell what they are.
+            self.kept.items = self.kept.items.saturating_sub(object.rows);
+            self.kept.vectors_of = self.kept.vectors_of.saturating_add(object.rows);
+        }
         if object.has_inode {
+            self.kept.inodes = self.kept.inodes.saturating_add(1);
             self.finish_inode(&object)?;
         } else if object.has_collection {
             let stray = object.links > 0

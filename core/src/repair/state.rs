@@ -2,7 +2,7 @@
 //! What the superblock and the groups of blocks say about the whole, put right.
 
 use crate::bytes::copy;
-use crate::check::{BlockUse, CheckReport, Checker, Code, Finding, LostNode};
+use crate::check::{BlockUse, CheckReport, Checker, Code, Finding, Kept, LostNode};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use crate::host::Host;
@@ -22,6 +22,7 @@ pub(crate) struct Plan {
     pub state: Box<Superblock>,
     pub report: Box<CheckReport>,
     pub lost_nodes: Vec<LostNode>,
+    pub kept: Box<Kept>,
     blocks: Box<BlockUse>,
 }
 
@@ -31,6 +32,7 @@ impl Plan {
             state: checker.state,
             report: checker.sink.report,
             lost_nodes: checker.lost_nodes,
+            kept: checker.kept,
             blocks: checker.blocks,
         }
     }

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::check::tests::*;
-use crate::check::{Code, Severity};
+use crate::check::{Code, Kept, Severity};
 use crate::inode::*;
 use crate::key::{Key, Kind};
 use crate::layout::*;
@@ -653,7 +653,7 @@ fn a_damaged_newest_state_makes_way_for_the_one_before() {
     assert!(!kept.has_changed() && kept.after.irreparable > 0);
     let mut events = Vec::new();
     let report = repair(memory.host(), &RepairOptions::default(), &mut (), &mut |event| {
-        if let Event::OlderState { damaged, taken } = event {
+        if let Event::OlderState { damaged, taken, .. } = event {
             events.push((*damaged, *taken));
         }
     })
@@ -668,6 +668,97 @@ fn a_damaged_newest_state_makes_way_for_the_one_before() {
     fs.commit().unwrap();
     drop(fs);
     assert_clean(&memory);
+}
+
+/// Every node of the newest tree with its level.
+fn nodes(memory: &Memory) -> Vec<(u64, u8)> {
+    let fs = open(memory);
+    let tree = fs.reader();
+    let (mut found, mut waiting) = (Vec::new(), std::vec![tree.root()]);
+    while let Some(pointer) = waiting.pop() {
+        found.push((pointer.block, pointer.level));
+        if pointer.level > 0 {
+            let node = tree.node(&pointer).unwrap();
+            waiting.extend((0..node.count()).map(|at| node.child(at)));
+        }
+    }
+    found
+}
+
+/// What a repair said of the states and of what it kept of the one it took.
+fn repair_and_tell(memory: &Memory) -> (RepairReport, Vec<(&'static str, Kept)>) {
+    let mut events = Vec::new();
+    let report =
+        repair(memory.host(), &RepairOptions::default(), &mut (), &mut |event| match event {
+            Event::OlderState { taken_kept, .. } => events.push(("older", **taken_kept)),
+            Event::KeptState { kept, .. } => events.push(("kept", **kept)),
+            _ => {}
+        })
+        .unwrap();
+    (report, events)
+}
+
+#[test]
+fn a_damaged_leaf_of_a_large_commit_costs_what_it_held_and_not_the_commit() {
+    let memory = Memory::new(8 << 20);
+    FileSystem::format(memory.host(), &Default::default()).unwrap();
+    let fs = open(&memory);
+    for file in 0..200 {
+        let name = std::format!("file {file}");
+        let new = crate::NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
+        let number = fs.create(ROOT_INODE, name.as_bytes(), &new).unwrap();
+        fs.write(number, 0, name.as_bytes()).unwrap();
+    }
+    fs.commit().unwrap();
+    drop(fs);
+    let all = nodes(&memory);
+    let leaves = all.iter().filter(|(_, level)| *level == 0);
+    let most = 201 - 201 / leaves.clone().count() as u64 * 3;
+    assert!(leaves.clone().count() > 6 && most > 100, "{all:?}");
+    let image = memory.bytes.lock().unwrap().clone();
+    for (block, _) in leaves {
+        *memory.bytes.lock().unwrap() = image.clone();
+        flip(&memory, *block);
+        let (report, events) = repair_and_tell(&memory);
+        assert!(report.is_clean() && report.older_state == 0 && report.cut_off == 1, "{report:?}");
+        let [("kept", kept)] = &*events else { panic!("{events:?}") };
+        assert!(kept.inodes_of == 201 && kept.inodes >= most, "block {block}: {kept:?}");
+        assert!(assert_clean(&memory).inodes >= kept.inodes, "block {block}");
+    }
+}
+
+#[test]
+fn a_damaged_leaf_of_a_small_commit_costs_the_commit_and_not_what_it_held() {
+    let memory = populated(12);
+    settle(&memory);
+    let whole = contents(&memory);
+    let inodes = assert_clean(&memory).inodes;
+    damage(&memory, |tree| change_inode(tree, b"data", |inode| inode.mode = MODE_FILE));
+    let data = number(&open(&memory).reader(), b"data");
+    flip(&memory, leaf_of(&memory, Key::new(data, Kind::Inode, 0)));
+    let (report, events) = repair_and_tell(&memory);
+    assert!(report.is_clean() && report.cut_off == 0, "{report:?}");
+    let [("older", kept)] = &*events else { panic!("{events:?}") };
+    assert_eq!(
+        (kept.inodes, kept.inodes_of, kept.vectors, kept.vectors_of),
+        (inodes, inodes, 10, 10)
+    );
+    assert!(contents(&memory) == whole);
+}
+
+#[test]
+fn an_older_state_that_is_damaged_too_is_taken_when_the_root_is_lost() {
+    let memory = populated(12);
+    settle(&memory);
+    let inodes = assert_clean(&memory).inodes;
+    let leaf = leaf_of(&memory, Key::new(FIRST_OBJECT + 90, Kind::Inode, 0));
+    damage(&memory, |tree| change_inode(tree, b"data", |inode| inode.mode = MODE_FILE));
+    flip(&memory, leaf);
+    flip(&memory, open(&memory).reader().root().block);
+    let (report, events) = repair_and_tell(&memory);
+    assert!(report.is_clean() && report.older_state > 0 && report.cut_off == 1, "{report:?}");
+    assert_eq!(events.iter().map(|event| event.0).collect::<Vec<_>>(), ["older", "kept"]);
+    assert!(assert_clean(&memory).inodes > inodes / 2);
 }
 
 #[test]
