@@ -80,7 +80,13 @@ struct Inner {
     requests: [u64; 4],
     fault: Option<Fault>,
     failed: u64,
+    /// Ranges that cannot be read, by start and end.
+    unreadable: Vec<(u64, u64)>,
+    flush_hook: Option<FlushHook>,
 }
+
+/// What happens elsewhere while a flush is under way; it is told how many flushes there were.
+pub type FlushHook = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A device in memory. Clones share it.
 #[derive(Clone)]
@@ -104,6 +110,8 @@ impl SimulatedDevice {
             requests: [0; 4],
             fault: None,
             failed: 0,
+            unreadable: Vec::new(),
+            flush_hook: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -151,6 +159,17 @@ impl SimulatedDevice {
         let mut inner = self.inner();
         inner.fault = fault;
         inner.failed = 0;
+    }
+
+    /// Makes a range fail to be read, with `EIO`, from now on.
+    pub fn make_unreadable(&self, offset: u64, length: u64) {
+        self.inner().unreadable.push((offset, offset + length));
+    }
+
+    /// Calls `hook` with each flush from now on, before it is done: others may use the file system
+    /// meanwhile, from other threads, as far as its locks let them.
+    pub fn on_flush(&self, hook: Option<FlushHook>) {
+        self.inner().flush_hook = hook;
     }
 
     /// How many requests have failed since the last [`SimulatedDevice::inject`].
@@ -204,6 +223,11 @@ impl BlockDevice for SimulatedDevice {
         let mut inner = self.inner();
         inner.check_range(offset, buffer.len() as u64);
         inner.admit(Request::Read, offset)?;
+        let end = offset + buffer.len() as u64;
+        if inner.unreadable.iter().any(|range| range.0 < end && offset < range.1) {
+            inner.failed += 1;
+            return Err(DeviceError { errno: 5, offset });
+        }
         inner.live.read(offset, buffer);
         Ok(())
     }
@@ -229,6 +253,13 @@ impl BlockDevice for SimulatedDevice {
     }
 
     fn flush(&self) -> Result<(), DeviceError> {
+        let (hook, count) = {
+            let inner = self.inner();
+            (inner.flush_hook.clone(), inner.requests[Request::Flush as usize])
+        };
+        if let Some(hook) = hook {
+            hook(count);
+        }
         exempt(|| {
             let mut inner = self.inner();
             inner.admit(Request::Flush, 0)?;

@@ -21,11 +21,13 @@ mod session;
 pub mod vector;
 mod workload;
 
-pub use device::{Event, Fault, Request, SimulatedDevice};
+pub use device::{Event, Fault, FlushHook, Request, SimulatedDevice};
 pub use host::{SimulatedClock, format, format_options, host};
 pub use image::{Image, PAGE_BYTES, SECTOR_BYTES};
 pub use model::{Content, Node, State, Vector};
-pub use observation::{Observation, check_device, observe, observe_device};
+pub use observation::{
+    Observation, WholeCopy, check_device, check_older_state, copies_of, observe, observe_device,
+};
 pub use power::{CrashState, Trace};
 pub use random::{Blob, SeededRandom, rounds, seed};
 pub use session::{Point, Session, is_environment};

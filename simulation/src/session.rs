@@ -181,13 +181,31 @@ impl Session {
         crash: &CrashState,
         found: &Observation,
     ) -> std::result::Result<State, String> {
+        self.judge_from(crash, found, 0)
+    }
+
+    /// The same for the state before the newest, which must be there as well.
+    pub fn judge_older(
+        &self,
+        crash: &CrashState,
+        found: &Observation,
+    ) -> std::result::Result<State, String> {
+        self.judge_from(crash, found, 1)
+    }
+
+    fn judge_from(
+        &self,
+        crash: &CrashState,
+        found: &Observation,
+        back: usize,
+    ) -> std::result::Result<State, String> {
         let last = self
             .points
             .iter()
             .rposition(|point| point.returned.is_some_and(|returned| returned <= crash.cut))
             .ok_or("nothing was ever published")?;
         let mut problem = String::new();
-        for (at, point) in self.points.iter().enumerate().skip(last) {
+        for (at, point) in self.points.iter().enumerate().skip(last.saturating_sub(back)) {
             if at > last && point.begun >= crash.cut {
                 break;
             }

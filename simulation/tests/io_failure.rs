@@ -3,7 +3,7 @@
 //! published is lost, and nothing is written where what is on the device is no longer known.
 
 use vexfs_core::layout::ROOT_INODE;
-use vexfs_core::{Error, OpenOptions};
+use vexfs_core::{Error, FileSystem, OpenOptions};
 use vexfs_simulation::*;
 
 /// What a run with a fault came to.
@@ -187,4 +187,57 @@ fn writes_or_flushes_that_fail_from_some_time_on_leave_what_was_published() {
         let count = every(seed, |nth| Fault::onwards(request, nth), |_| ());
         assert!(count >= least, "only {count} requests");
     }
+}
+
+/// Sectors that hold a copy of the superblock, or the root, cannot be read when it is opened.
+#[test]
+fn an_unreadable_superblock_is_passed_over_and_an_unreadable_root_is_told() {
+    let aged = Aged::new(seed(0x10_3001));
+    let whole = SimulatedDevice::with_image(aged.image.clone());
+    let copies = copies_of(&whole);
+    assert_eq!(copies.len(), 4);
+    let newest = copies.iter().map(|copy| copy.generation).max().unwrap();
+    let with = |unreadable: &dyn Fn(&WholeCopy) -> bool| {
+        let device = SimulatedDevice::with_image(aged.image.clone());
+        for copy in copies.iter().filter(|copy| unreadable(copy)) {
+            device.make_unreadable(copy.offset, PAGE_BYTES as u64);
+        }
+        device
+    };
+    let made = Change::SetMode { number: ROOT_INODE, mode: 0o700 };
+    for unreadable in &copies {
+        let device = with(&|copy| copy == unreadable);
+        assert_eq!(aged.state.difference(&observe_device(&device).unwrap().state), None);
+        // A writer has to be able to see who else writes, near the front.
+        device.record();
+        let mut session = Session::open(&device, aged.state.clone(), 1).unwrap();
+        let result = session.apply(&made);
+        if unreadable.number < 2 {
+            assert!(matches!(result, Err(Error::Device(_))), "{unreadable:?}: {result:?}");
+            assert_eq!(device.event_count(), 0, "{unreadable:?}: something was written");
+        } else {
+            assert_eq!(result.and_then(|()| session.commit()), Ok(()), "{unreadable:?}");
+        }
+    }
+    // Both copies of the newest state: the one before it opens, and a check says what that means.
+    let device = with(&|copy| copy.generation == newest);
+    let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let fs = FileSystem::open(host(&device, 1), &read_only).unwrap();
+    assert_eq!(fs.status().generation, newest - 1);
+    drop(fs);
+    let problem = check_device(&device).unwrap_err();
+    assert!(problem.contains("a newer state may be lost"), "{problem}");
+    check_older_state(&device).unwrap();
+    // None of the copies, and the root.
+    let device = with(&|_| true);
+    let opened = FileSystem::open(host(&device, 1), &read_only).map(|_| ());
+    assert!(matches!(opened, Err(Error::Device(_))), "{opened:?}");
+    let device = with(&|_| false);
+    let root = copies.iter().find(|copy| copy.generation == newest).unwrap().root_block;
+    device.make_unreadable(root * PAGE_BYTES as u64, PAGE_BYTES as u64);
+    let opened = FileSystem::open(host(&device, 1), &read_only)
+        .and_then(|fs| fs.lookup(ROOT_INODE, b"any name"));
+    assert!(matches!(opened, Err(Error::Device(_))), "{opened:?}");
+    let problem = check_device(&device).unwrap_err();
+    assert!(problem.contains("a tree node cannot be read"), "{problem}");
 }

@@ -52,6 +52,38 @@ fn a_writer_that_was_taken_over_stops_at_its_next_commit() {
     check_device(&device).unwrap();
 }
 
+/// The other writer started from the same state and has come as far: only who wrote the state
+/// tells the two apart.
+#[test]
+fn a_writer_notices_another_ones_state_of_the_same_number() {
+    let seed = seed(0x2_3001);
+    let base = format(8 << 20, seed).image();
+    let devices = [0, 1].map(|_| SimulatedDevice::with_image(base.clone()));
+    let mut sessions: Vec<_> = devices
+        .iter()
+        .zip([seed, seed + 1])
+        .map(|(device, seed)| Session::open(device, State::new(), seed).unwrap())
+        .collect();
+    let root = vexfs_core::layout::ROOT_INODE;
+    for (session, mode) in sessions.iter_mut().zip([0o711, 0o722]) {
+        session.apply(&Change::SetMode { number: root, mode }).unwrap();
+        session.commit().unwrap();
+    }
+    // Of the copies near the front, which a writer looks at.
+    let newest = |device| {
+        let front = copies_of(device).into_iter().filter(|copy| copy.number < 2);
+        front.max_by_key(|copy| copy.generation).unwrap()
+    };
+    let (mine, other) = (newest(&devices[0]), newest(&devices[1]));
+    assert_eq!((mine.generation, mine.offset), (other.generation, other.offset));
+    let mut bytes = [0; PAGE_BYTES];
+    devices[1].image().read(other.offset, &mut bytes);
+    vexfs_core::BlockDevice::write(&devices[0], other.offset, &bytes).unwrap();
+    sessions[0].apply(&Change::SetMode { number: root, mode: 0o733 }).unwrap();
+    assert_eq!(sessions[0].fs.commit(), Err(Error::OtherWriter));
+    assert!(sessions[0].fs.is_read_only());
+}
+
 #[test]
 fn a_writer_that_has_changed_nothing_yet_is_refused_after_another_has() {
     let seed = seed(0x2_1001);
