@@ -169,16 +169,18 @@ struct Repair {
 impl Repair {
     fn run(&mut self, progress: &mut dyn Progress, tell: Tell<'_>) -> Result<()> {
         let first = self.options.check;
-        // Later rounds need not read the data again: nothing writes to it.
+        // Later rounds need not read the data again: nothing writes to it. But of another state, or
+        // of what is left when nodes are cut off, vectors may lack their bytes.
         let later = CheckOptions { data: false, ..first };
+        let mut options = first;
         for round in 0..self.options.rounds_max.max(1) {
-            let options = if round == 0 { first } else { later };
             let Some(plan) = self.check(&options, round, progress, tell)? else { return Ok(()) };
             let changed = match plan.is_whole() {
                 _ if self.too_severe => false,
                 true => self.change(&plan, tell)?,
                 false => self.recover(&plan, progress, tell)?,
             };
+            options = if plan.is_whole() { later } else { first };
             if !changed {
                 break;
             }

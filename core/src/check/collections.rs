@@ -315,6 +315,15 @@ impl Checker<'_> {
         }
     }
 
+    /// A row in the second pass: a vector whose file is lost is lost with it.
+    pub(crate) fn row_file(&mut self, key: Key, item: &[u8]) {
+        let Ok(row) = RowLayout::ref_from_bytes(item) else { return };
+        if self.collections.is_object(key.object) && self.inode_record(row.inode.get()).is_none() {
+            self.kept.vectors = self.kept.vectors.saturating_sub(1);
+            self.kept.items = self.kept.items.saturating_sub(1);
+        }
+    }
+
     /// A row in the second pass: compares the vector's bytes.
     pub(crate) fn row_data(&mut self, key: Key, item: &[u8]) -> Result<()> {
         if !self.options.data || self.is_orphan(key.object) {

@@ -145,7 +145,7 @@ codes! {
     SuperblockNone, "superblock-none", Damage, false,
         "none of the four copies of the superblock is whole";
     StateLost, "state-lost", Damage, true,
-        "both copies of the superblock for every other state are unreadable: a newer state may be lost";
+        "both superblock copies of one state are unreadable: a newer state may be lost";
     SuperblockDamaged, "superblock-damaged", Derived, true, "a copy of the superblock is damaged";
     SuperblockDiffers, "superblock-differs", Derived, true,
         "a copy of the superblock disagrees with the newest about what never changes";
@@ -180,8 +180,8 @@ codes! {
     GroupCount, "group-count", Derived, true, "the used blocks of a group are counted wrong";
     FreeCount, "free-count", Derived, true, "the superblock counts free blocks wrong";
     SharedCount, "shared-count", Derived, true, "the references to shared blocks are counted wrong";
-    SharedFlag, "shared-flag", Derived, true,
-        "an extent does not say that it shares its blocks";
+    SharedFlag, "shared-flag", Damage, true,
+        "an extent names blocks of another and does not say that it shares them";
 
     InodeMalformed, "inode-malformed", Damage, true, "an inode holds something impossible";
     InodeCount, "inode-count", Derived, true, "the superblock counts inodes wrong";

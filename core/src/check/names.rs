@@ -111,6 +111,21 @@ impl Names {
     }
 
     fn path(&self, inode: u64) -> Result<Option<Vec<u8>>> {
+        let found = self.path_by_inode(inode)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        // The inode cannot be read, but perhaps a link to its entry can.
+        let link = crate::link::first(&self.fs.reader(), inode);
+        let Ok(Some((parent, cookie))) = link else { return Ok(None) };
+        let mut path = self.path_by_inode(parent)?;
+        if let Some(path) = &mut path {
+            self.add_entry(path, Key::new(parent, Kind::Entry, cookie))?;
+        }
+        Ok(path)
+    }
+
+    fn path_by_inode(&self, inode: u64) -> Result<Option<Vec<u8>>> {
         let mut found: Option<Vec<u8>> = None;
         let mut failed = Ok(());
         // Links or directories on the way that cannot be read leave it without a path.

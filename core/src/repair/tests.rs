@@ -747,6 +747,49 @@ fn a_damaged_leaf_of_a_small_commit_costs_the_commit_and_not_what_it_held() {
 }
 
 #[test]
+fn one_repair_is_enough_whichever_node_is_lost() {
+    let memory = populated(12);
+    // The rows and the extents of their bytes in leaves apart.
+    let fs = open(&memory);
+    fs.operation(64, true, |tree| {
+        let rows_object = {
+            let item = tree.get(collection(tree))?.unwrap();
+            CollectionLayout::read_from_prefix(&item).unwrap().0.rows_object.get()
+        };
+        // Objects in between, so that the leaves part.
+        let last = tree.state.next_object + 2000;
+        tree.state.next_object = last + 1;
+        let (key, item) = first(tree, rows_object, Kind::Extent);
+        tree.remove(key)?;
+        tree.put(Key::new(last, Kind::Extent, key.offset()), &[&item])?;
+        change_item::<CollectionLayout>(tree, collection(tree), |head| {
+            head.rows_object = last.into();
+        })
+    })
+    .unwrap();
+    for file in 0..60 {
+        let name = std::format!("more {file}");
+        let new = crate::NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
+        fs.create(ROOT_INODE, name.as_bytes(), &new).unwrap();
+    }
+    fs.commit().unwrap();
+    drop(fs);
+    settle(&memory);
+    assert_clean(&memory);
+    let image = memory.bytes.lock().unwrap().clone();
+    assert!(nodes(&memory).len() > 10);
+    for (block, _) in nodes(&memory) {
+        *memory.bytes.lock().unwrap() = image.clone();
+        flip(&memory, block);
+        let report = repair_all(&memory);
+        assert!(report.is_clean() || report.after.nodes == 0, "block {block}: {report:?}");
+        if report.is_clean() {
+            assert_clean(&memory);
+        }
+    }
+}
+
+#[test]
 fn an_older_state_that_is_damaged_too_is_taken_when_the_root_is_lost() {
     let memory = populated(12);
     settle(&memory);
