@@ -315,21 +315,24 @@ impl Checker<'_> {
         }
     }
 
-    /// A row in the second pass: a vector whose file is lost is lost with it.
-    pub(crate) fn row_file(&mut self, key: Key, item: &[u8]) {
-        let Ok(row) = RowLayout::ref_from_bytes(item) else { return };
-        if self.collections.is_object(key.object) && self.inode_record(row.inode.get()).is_none() {
+    /// A row in the second pass: a vector whose file or bytes are lost is lost with them.
+    pub(crate) fn row_reference(&mut self, key: Key, item: &[u8]) -> Result<()> {
+        let Ok(row) = RowLayout::ref_from_bytes(item) else { return Ok(()) };
+        let whole = self.row_data(key, item)?;
+        let known = self.collections.is_object(key.object);
+        if known && (!whole || self.inode_record(row.inode.get()).is_none()) {
             self.kept.vectors = self.kept.vectors.saturating_sub(1);
             self.kept.items = self.kept.items.saturating_sub(1);
         }
+        Ok(())
     }
 
-    /// A row in the second pass: compares the vector's bytes.
-    pub(crate) fn row_data(&mut self, key: Key, item: &[u8]) -> Result<()> {
+    /// Compares the bytes of a row's vector. Returns whether nothing is wrong with them.
+    fn row_data(&mut self, key: Key, item: &[u8]) -> Result<bool> {
         if !self.options.data || self.is_orphan(key.object) {
-            return Ok(());
+            return Ok(true);
         }
-        let Ok(row) = RowLayout::ref_from_bytes(item) else { return Ok(()) };
+        let Ok(row) = RowLayout::ref_from_bytes(item) else { return Ok(true) };
         let Some(record) = self
             .collections
             .numbers
@@ -337,9 +340,9 @@ impl Checker<'_> {
             .and_then(|number| self.collections.by_number.get(u64::from(*number)))
             .copied()
         else {
-            return Ok(());
+            return Ok(true);
         };
-        let Some(shape) = record.shape else { return Ok(()) };
+        let Some(shape) = record.shape else { return Ok(true) };
         let row_bytes = shape.row_bytes();
         let mut buffer = core::mem::take(&mut self.buffer);
         if buffer.len() < row_bytes {
@@ -348,6 +351,7 @@ impl Checker<'_> {
         let offset = key.offset().saturating_mul(row_bytes as u64);
         let bytes = buffer.get_mut(..row_bytes).unwrap_or(&mut []);
         let place = Place::key(key).with(row.inode.get(), row.chunk.get().into());
+        let before = self.sink.report.damage;
         match self.read_stream(record.rows_object, offset, bytes) {
             Err(error) => self.sink.find_error(Code::RowChecksum, place, error)?,
             Ok(()) => {
@@ -361,7 +365,7 @@ impl Checker<'_> {
             }
         }
         self.buffer = buffer;
-        Ok(())
+        Ok(self.sink.report.damage == before)
     }
 
     /// In the third pass: a vector of a collection whose rows do not match its vectors.

@@ -178,10 +178,7 @@ impl Checker<'_> {
         match Kind::from_number(key.kind_number()) {
             Some(Kind::Entry) => self.entry_reference(key, item),
             Some(Kind::Extent) => self.extent_data(key, item),
-            Some(Kind::Row) => {
-                self.row_file(key, item);
-                self.row_data(key, item)
-            }
+            Some(Kind::Row) => self.row_reference(key, item),
             _ => Ok(()),
         }
     }

@@ -781,8 +781,14 @@ fn one_repair_is_enough_whichever_node_is_lost() {
     for (block, _) in nodes(&memory) {
         *memory.bytes.lock().unwrap() = image.clone();
         flip(&memory, block);
-        let report = repair_all(&memory);
+        let (report, events) = repair_and_tell(&memory);
         assert!(report.is_clean() || report.after.nodes == 0, "block {block}: {report:?}");
+        // No more was promised than is left.
+        for (_, kept) in events {
+            let inodes = report.after.inodes + report.before.orphans;
+            let vectors = report.after.vectors;
+            assert!(kept.inodes <= inodes && kept.vectors <= vectors, "block {block}: {kept:?}");
+        }
         if report.is_clean() {
             assert_clean(&memory);
         }
