@@ -2,8 +2,9 @@
 //! How a command fails: with a message that names the object, and an exit code.
 
 use crate::escape::escape_name;
+use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use vexfs_engine::{CoreError, Reason};
@@ -49,20 +50,38 @@ impl Failure {
         Self::Failed(format!("{}: {why}", escape_name(object.as_ref())))
     }
 
-    /// Prints what is to be printed, and gives the exit code.
-    pub fn report(&self, program: &str) -> ExitCode {
+    /// Prints what is to be printed, and gives the exit code. `call` is how the command is called:
+    /// a program, and maybe words behind it.
+    pub fn report(&self, call: &str) -> ExitCode {
+        let program = call.split(' ').next().unwrap_or(call);
         match self {
             Self::Failed(message) => {
-                eprintln!("{program}: {message}");
+                complain(&format!("{program}: {message}"));
                 ExitCode::from(1)
             }
             Self::Usage(message) => {
-                eprintln!("{program}: {message}\nTry '{program} --help'.");
+                complain(&format!("{program}: {message}\nTry '{call} --help'."));
                 ExitCode::from(2)
             }
             Self::Told | Self::ReaderGone => ExitCode::from(1),
         }
     }
+
+    /// Prints what is to be printed while the command goes on; it will end with exit code 1.
+    pub fn tell(&self) {
+        let _ = self.report("vexfs");
+    }
+}
+
+/// Prints a line on standard error. Where that is closed or full nobody is left to be told, and the
+/// work goes on.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Whether an error is about a place in an image, and not about the image.
+fn is_place(object: &OsStr) -> bool {
+    object.as_bytes().windows(2).any(|pair| pair == b":/")
 }
 
 /// What to do about an error of the engine.
@@ -72,18 +91,27 @@ fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
             "Wait for the other program, or end it; a mounted device has to be unmounted first."
         }
         Reason::Core(core) => match core {
-            CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
-                "Check the image with fsck.vexfs -n; fsck.vexfs -y repairs it."
+            // Metadata has a copy or can be derived; the bytes of a file cannot.
+            CoreError::Checksum { .. } if is_place(&error.object) => {
+                "If it is a block of the file's own, restore the file or remove it; fsck.vexfs -n \
+                 names what is damaged."
             }
-            CoreError::NotVexfs(_) => "mkfs.vexfs makes a file system.",
+            CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
+                "Check the image with fsck.vexfs -n, which names what is damaged and whether \
+                 fsck.vexfs -y can repair it."
+            }
+            CoreError::NotVexfs(_) => {
+                "If it was one, it is cut short or has lost every superblock: fsck.vexfs -n looks \
+                 closer, and a copy of the image is the way back."
+            }
             CoreError::UnknownFeatures(_) => {
                 "Use the version of VexFS that made it, or a newer one."
             }
             CoreError::NoSpace => {
-                "Remove something, or copy the files to a larger image; what was stored is safe."
+                "Remove something, or copy the files to a larger image; what was there is as it was."
             }
             CoreError::Device(_) | CoreError::Poisoned => {
-                "What was synced is safe. See to the disk below, then run the command again."
+                "What was stored before is safe. See to the disk below, then run the command again."
             }
             CoreError::OtherWriter => {
                 "Two programs wrote to the image at a time; check it with fsck.vexfs -n."

@@ -31,19 +31,19 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let name = arguments.first().and_then(|path| Path::new(path).file_name()).unwrap_or_default();
     match name.to_str() {
         Some("mkfs.vexfs") => {
-            parse(&arguments, "mkfs.vexfs", EXIT_USAGE, |line: mkfs::CommandLine| {
-                exit_code("mkfs.vexfs", line.arguments.run())
+            parse(&arguments, "mkfs.vexfs", EXIT_USAGE, |line: mkfs::CommandLine, call| {
+                exit_code(call, line.arguments.run())
             })
         }
         Some("fsck.vexfs") => {
             let arguments = fsck::without_descriptors(arguments);
-            parse(&arguments, "fsck.vexfs", fsck::EXIT_USAGE, |line: fsck::CommandLine| {
-                line.arguments.exit_code("fsck.vexfs")
+            parse(&arguments, "fsck.vexfs", fsck::EXIT_USAGE, |line: fsck::CommandLine, call| {
+                line.arguments.exit_code(call)
             })
         }
-        _ => parse(&arguments, "vexfs", EXIT_USAGE, |line: CommandLine| match line.command {
+        _ => parse(&arguments, "vexfs", EXIT_USAGE, |line: CommandLine, call| match line.command {
             Command::Fsck(arguments) => arguments.exit_code("vexfs"),
-            command => exit_code("vexfs", command.run()),
+            command => exit_code(call, command.run()),
         }),
     }
 }
@@ -52,13 +52,20 @@ fn parse<P: Parser>(
     arguments: &[OsString],
     name: &'static str,
     usage_code: u8,
-    run: impl FnOnce(P) -> ExitCode,
+    run: impl FnOnce(P, &str) -> ExitCode,
 ) -> ExitCode {
-    let parsed = tool::<P>(name)
-        .try_get_matches_from(arguments)
-        .and_then(|mut matches| P::from_arg_matches_mut(&mut matches));
+    // How the command is called, down to the last subcommand, for whoever asks for its help.
+    let mut call = name.to_owned();
+    let parsed = tool::<P>(name).try_get_matches_from(arguments).and_then(|mut matches| {
+        let mut below = matches.subcommand();
+        while let Some((word, matches)) = below {
+            call.extend([" ", word]);
+            below = matches.subcommand();
+        }
+        P::from_arg_matches_mut(&mut matches)
+    });
     match parsed {
-        Ok(parsed) => run(parsed),
+        Ok(parsed) => run(parsed, &call),
         Err(error) => {
             // Nobody is left to tell if this fails.
             let _ = error.print();
@@ -70,10 +77,10 @@ fn parse<P: Parser>(
     }
 }
 
-fn exit_code(name: &str, outcome: Outcome) -> ExitCode {
+fn exit_code(call: &str, outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(name),
+        Err(failure) => failure.report(call),
     }
 }
 

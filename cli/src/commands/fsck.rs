@@ -535,7 +535,7 @@ impl Progress for Bar {
         self.bar.set_position(done);
         let percent = (u128::from(done) * 100 / u128::from(total.max(1))) as u64;
         if self.lines && (percent > self.percent || percent == 0) {
-            eprintln!("{}: {percent}%", stage.name());
+            crate::failure::complain(&format!("{}: {percent}%", stage.name()));
             self.percent = percent;
         }
         true

@@ -134,8 +134,8 @@ impl Arguments {
         let mut failed = false;
         for (at, place) in places.iter().enumerate() {
             if let Err(failure) = self.list(&image, place, at, places.len()) {
-                let Failure::Failed(message) = failure else { return Err(failure) };
-                eprintln!("vexfs: {message}");
+                let Failure::Failed(_) = failure else { return Err(failure) };
+                failure.tell();
                 failed = true;
             }
         }

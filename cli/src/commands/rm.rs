@@ -48,9 +48,7 @@ impl Arguments {
                     if is_directory {
                         failure = failure.hint("Directories are removed with -r.");
                     }
-                    if let Failure::Failed(message) = failure {
-                        eprintln!("vexfs: {message}");
-                    }
+                    failure.tell();
                     failed = true;
                 }
                 Ok(()) => {}

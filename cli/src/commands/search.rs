@@ -6,7 +6,7 @@ use crate::collection::{distance_value, find};
 use crate::commands::vector::{file_and_row, read_row};
 use crate::embedder::{CommandLimits, from_name};
 use crate::escape::{escape_name, first_words};
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome, complain, core_failure};
 use crate::output;
 use crate::place::{Place, place_parser};
 use crate::time::parse_time;
@@ -229,10 +229,10 @@ impl Arguments {
             )));
         }
         if chunks.len() > QUERIES_MAX {
-            eprintln!(
+            complain(&format!(
                 "vexfs: {name} has {} vectors; the first {QUERIES_MAX} are used",
                 chunks.len()
-            );
+            ));
             chunks.truncate(QUERIES_MAX);
         }
         let mut queries = Vec::new();

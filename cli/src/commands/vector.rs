@@ -4,7 +4,7 @@
 use crate::arrays::{ArrayReader, Component, RowConverter, float_row, row_values};
 use crate::collection::{collection_failure, find};
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome, complain, core_failure};
 use crate::output::{self, Align, Table};
 use crate::place::{Place, place_parser};
 use clap::{Args, Subcommand};
@@ -192,10 +192,10 @@ impl Put {
             .map_err(|error| core_failure(self.of.place.name_of(&self.of.place.path), error))?;
         image.close()?;
         if report.stale > 0 {
-            eprintln!(
+            complain(&format!(
                 "vexfs: the file has moved on to content version {}: the vector is stored as stale",
                 report.content_version
-            );
+            ));
         }
         Ok(())
     }
