@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use vexfs_engine::{Image, OpenOptions};
 
 /// A place in an image: `IMAGE:/path`.
@@ -71,6 +72,16 @@ impl Place {
         open_for_change(&self.image)
     }
 
+    /// Opens the image for work that may be long.
+    pub fn open_for_long_work(&self) -> Outcome<Image> {
+        open_with(&self.image, Some(COMMIT_INTERVAL))
+    }
+
+    /// Whether only a directory can be meant: the path ends in `/`.
+    pub fn names_directory(&self) -> bool {
+        self.path.as_os_str().as_bytes().ends_with(b"/")
+    }
+
     /// The place of `path` in the same image, as it is printed.
     pub fn name_of(&self, path: &Path) -> String {
         let mut name = self.image.as_os_str().as_bytes().to_vec();
@@ -125,10 +136,17 @@ pub fn open(image: &Path) -> Outcome<Image> {
     Ok(Image::open(image, &OpenOptions::read_only())?)
 }
 
+/// How much of long work is lost at most when it is interrupted.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(3);
+
 /// Opens an image for changing it. Changes become durable when the image is closed, or when there
 /// are many: a command is cut short with what it had done so far, or without.
 pub fn open_for_change(image: &Path) -> Outcome<Image> {
-    let options = OpenOptions { commit_interval: None, ..OpenOptions::default() };
+    open_with(image, None)
+}
+
+fn open_with(image: &Path, commit_interval: Option<Duration>) -> Outcome<Image> {
+    let options = OpenOptions { commit_interval, ..OpenOptions::default() };
     Image::open(image, &options).map_err(Failure::from)
 }
 

@@ -408,3 +408,80 @@ fn wrong_input_is_refused_with_words_and_changes_nothing() {
     says(2, &["collection", "create", "@", "w", "--dim", "3", "--type", "f64"], "f64");
     says(2, &["frobnicate"], "frobnicate");
 }
+
+#[test]
+fn a_damaged_file_is_named_and_the_others_are_embedded() {
+    let fixture = Fixture::new();
+    let text = |word: &str| format!("{word} and some more words in a line of text\n").repeat(4000);
+    let image = fixture.open();
+    for name in ["alpha", "bravo", "charlie"] {
+        image.write_file(format!("/{name}"), text(name).as_bytes()).unwrap();
+    }
+    image.close().unwrap();
+    // A block in the middle of the second file, found by its bytes.
+    let bytes = std::fs::read(fixture.image()).unwrap();
+    let middle = text("bravo").into_bytes()[80_000..80_100].to_vec();
+    let block = bytes.windows(100).position(|window| window == middle).unwrap();
+    let blocks = bytes
+        .chunks(4096)
+        .enumerate()
+        .filter(|(_, block)| block.windows(10).any(|window| window == b"bravo and "));
+    let (damaged, _) = blocks.min_by_key(|(at, _)| at.abs_diff(block / 4096 + 10)).unwrap();
+    let file = std::fs::File::options().write(true).open(fixture.image()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 64], damaged as u64 * 4096).unwrap();
+    let said = fixture.fails(1, &["embed", "@:/", "texts"]);
+    assert!(said.contains("/bravo") && said.contains("damaged"), "{said}");
+    assert!(said.contains("restore the file") && !said.contains("repairs it"), "{said}");
+    for (name, there) in [("/alpha", true), ("/bravo", false), ("/charlie", true)] {
+        let listed = fixture.json(&["vector", "list", &format!("@:{name}"), "--json"]);
+        assert_eq!(!listed.is_empty(), there, "{name}");
+    }
+}
+
+/// An embedder that takes its time for each text.
+const SLOW_EMBEDDER: &str = r#"printf '{"model":"slow","dimension":2,"batch":1}\n'
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+  sleep 0.03
+  printf '{"id":%s,"vectors":[[%s,1]]}\n' "$id" "$id"
+done
+"#;
+
+#[test]
+fn what_was_embedded_before_a_kill_is_kept() {
+    let fixture = Fixture::new();
+    let image = fixture.open();
+    for file in 0..400 {
+        image.write_file(format!("/{file}"), format!("text number {file}").as_bytes()).unwrap();
+    }
+    image.close().unwrap();
+    std::fs::write(fixture.path("slow.sh"), SLOW_EMBEDDER).unwrap();
+    let embedder = format!("cmd:sh {}", fixture.path("slow.sh").display());
+    let place = format!("{}:/", fixture.image().display());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vexfs"))
+        .args(["embed", &place, "texts", "--metric", "l2", "--embedder", &embedder])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let checked = Command::new(env!("CARGO_BIN_EXE_vexfs"))
+        .args(["fsck", "-n", fixture.image().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let vectors = fixture.json(&["collection", "show", "@", "texts", "--json"])[0]["vectors"]
+        .as_u64()
+        .unwrap();
+    assert!((1..400).contains(&vectors), "{vectors} vectors");
+    assert!(fixture.ok(&["collection", "list", "@"]).contains("slow"));
+}
+
+#[test]
+fn embedding_again_asks_the_embedder_again() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/a", "the first text"), ("/b", "the second text")]);
+    fixture.ok(&["embed", "@:/", "texts"]);
+    let report = &fixture.json(&["embed", "@:/", "texts", "--again", "--json"])[0];
+    assert_eq!((&report["embedded"], &report["reused"]), (&2.into(), &0.into()));
+}

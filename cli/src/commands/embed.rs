@@ -14,8 +14,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use vexfs_engine::core::{
     CollectionInfo, CollectionOptions, Error, PUT_VECTORS_MAX, Quantization, VectorPut,
 };
@@ -24,6 +24,10 @@ use vexfs_simd::{Metric, Shape};
 
 /// Passages that wait for their vectors at once.
 const WAITING_MAX: usize = 4096;
+/// Passages that are waited for even if the embedder takes fewer at a time.
+const WAITING_LEAST: usize = 64;
+/// How long passages may wait for one another; a slower embedder gets fewer at a time.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// Files of each reason that are named without `--verbose`.
 const NAMED_MAX: usize = 5;
 
@@ -35,7 +39,10 @@ const NAMED_MAX: usize = 5;
     'lexical' is built in: hashed words and parts of words, 256 dimensions. It finds passages that\n\
     share words, not passages that share a meaning. 'cmd:PROGRAM ARGS' starts a program that reads\n\
     texts and writes vectors as lines of JSON. Files whose vectors are fresh are left alone, and\n\
-    the vectors of passages seen before are used again.")]
+    the vectors of passages seen before are used again.\n\n\
+    What was embedded is stored every few seconds: after an interruption the next run goes on\n\
+    where this one was. Files that cannot be read are named; the rest is embedded, and the exit\n\
+    code is 1.")]
 pub struct Arguments {
     /// The directory or file to embed
     #[arg(value_parser = place_parser(), value_name = "IMAGE:/dir")]
@@ -51,7 +58,7 @@ pub struct Arguments {
     /// Metric of a collection that is made
     #[arg(long, value_name = "M", default_value = "cosine")]
     metric: MetricName,
-    /// Embed files with fresh vectors too
+    /// Embed files with fresh vectors too, and passages seen before anew
     #[arg(long)]
     again: bool,
     /// Name every file that is passed over
@@ -79,6 +86,15 @@ enum State {
     Nothing,
     /// The embedder has no vector for it.
     Failed,
+}
+
+/// What became of a file that was to be cut into passages.
+enum Reading {
+    /// It waits for its vectors.
+    Taken,
+    /// It has them already.
+    Fresh,
+    PassedOver(&'static str),
 }
 
 /// A file on its way.
@@ -111,13 +127,15 @@ struct Run<'a> {
     counts: Counts,
     passed_over: BTreeMap<String, Vec<String>>,
     failed: u64,
+    /// Texts to gather before they are embedded.
+    waiting_max: usize,
 }
 
 impl Arguments {
     /// Does it.
     pub fn run(&self) -> Outcome {
         let start = Instant::now();
-        let image = self.place.open_for_change()?;
+        let image = self.place.open_for_long_work()?;
         let top = image.resolve(&self.place.path)?;
         let embedder = from_name(&self.embedder, CommandLimits::default())?;
         let info = self.collection(&image, &*embedder)?;
@@ -135,7 +153,9 @@ impl Arguments {
             counts: Counts::default(),
             passed_over: BTreeMap::new(),
             failed: 0,
+            waiting_max: 0,
         };
+        run.waiting_max = WAITING_MAX.min(run.embedder.batch().max(WAITING_LEAST));
         let total = image.core().inode(top).map_or(0, |_| image.status().inodes);
         let bar = output::progress("embedding", total, false);
         let walked = self.walk(&mut run, &bar);
@@ -183,7 +203,14 @@ impl Arguments {
     fn walk(&self, run: &mut Run<'_>, bar: &ProgressBar) -> Outcome {
         for entry in run.image.walk(&self.place.path)? {
             bar.inc(1);
-            let entry = entry?;
+            // A directory that cannot be read does not keep the others from being embedded.
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    run.fail(&error.into());
+                    continue;
+                }
+            };
             if entry.inode.is_directory() {
                 continue;
             }
@@ -196,22 +223,20 @@ impl Arguments {
                 run.pass_over("empty", name());
                 continue;
             }
-            if !self.again && run.is_fresh(entry.number)? {
-                run.counts.fresh_files += 1;
-                continue;
+            let path = entry.path.clone();
+            let (number, version) = (entry.number, entry.inode.content_version);
+            let fresh = if self.again { Ok(false) } else { run.is_fresh(number, &path) };
+            match fresh.and_then(|fresh| match fresh {
+                true => Ok(Reading::Fresh),
+                false => run.read(path, number, version, self.again),
+            }) {
+                Ok(Reading::Fresh) => run.counts.fresh_files += 1,
+                Ok(Reading::Taken) => {}
+                Ok(Reading::PassedOver(why)) => run.pass_over(why, name()),
+                // One unreadable file does not keep the others from being embedded.
+                Err(failure) => run.fail(&failure),
             }
-            match run.read(entry.path.clone(), entry.number, entry.inode.content_version) {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => run.pass_over(why, name()),
-                Err(failure) => {
-                    // One unreadable file does not keep the others from being embedded.
-                    run.failed += 1;
-                    failure.report("vexfs");
-                }
-            }
-            if run.texts.len() >= WAITING_MAX.min(run.embedder.batch().max(64))
-                || run.works.len() >= WAITING_MAX
-            {
+            if run.texts.len() >= run.waiting_max || run.works.len() >= WAITING_MAX {
                 run.flush()?;
             }
         }
@@ -262,13 +287,19 @@ impl Arguments {
 }
 
 impl Run<'_> {
+    /// Tells of a failure that the run goes on after.
+    fn fail(&mut self, failure: &Failure) {
+        self.failed += 1;
+        failure.tell();
+    }
+
     fn pass_over(&mut self, why: impl Into<String>, name: String) {
         self.passed_over.entry(why.into()).or_default().push(name);
     }
 
     /// Whether the file has vectors in the collection, the first chunk's among them, all of its
     /// present content.
-    fn is_fresh(&self, inode: u64) -> Outcome<bool> {
+    fn is_fresh(&self, inode: u64, path: &Path) -> Outcome<bool> {
         let (mut whole, mut fresh) = (false, true);
         let number = self.info.number;
         self.image
@@ -280,33 +311,44 @@ impl Run<'_> {
                 }
                 fresh
             })
-            .map_err(|error| core_failure(format!("inode {inode}"), error))?;
+            .map_err(|error| core_failure(path.as_os_str().as_bytes(), error))?;
         Ok(whole && fresh)
     }
 
-    /// Cuts a file into passages. The inner error says why the file is passed over.
-    fn read(&mut self, path: PathBuf, inode: u64, version: u64) -> Outcome<Result<(), String>> {
+    /// Cuts a file into passages. A file that turns out to be unreadable leaves no trace.
+    fn read(&mut self, path: PathBuf, inode: u64, version: u64, again: bool) -> Outcome<Reading> {
         let file = self.image.open_inode(inode, &path)?;
         let mut passages = Passages::new(file, PassageLimits::default());
-        let fail = |error: std::io::Error| Failure::Failed(error.to_string());
+        // It is the engine's own error that comes back, with what to do about it.
+        let fail = |error: std::io::Error| match error.downcast::<vexfs_engine::Error>() {
+            Ok(error) => Failure::from(error),
+            Err(error) => Failure::about(path.as_os_str().as_bytes(), error),
+        };
         if passages.is_binary().map_err(fail)? {
-            return Ok(Err("binary".to_owned()));
+            return Ok(Reading::PassedOver("binary"));
         }
         let work = self.works.len();
         let mut pieces: Vec<Piece> = Vec::new();
+        let mut texts = Vec::new();
+        let mut seen = BTreeMap::new();
+        let mut reused = 0;
         while let Some(passage) = passages.next_passage().map_err(fail)? {
             let digest = passage.digest();
-            let state = match self.image.core().find_by_digest(self.info.number, &digest) {
+            let found = match again {
+                true => Err(Error::NotFound),
+                false => self.image.core().find_by_digest(self.info.number, &digest),
+            };
+            let state = match found {
                 Ok((_, bytes)) => {
-                    self.counts.reused += 1;
+                    reused += 1;
                     State::Vector(bytes)
                 }
                 Err(Error::NotFound) => {
-                    if let std::collections::btree_map::Entry::Vacant(e) = self.seen.entry(digest) {
-                        e.insert((work, pieces.len()));
-                        self.texts.push((work, pieces.len(), passage.text().into_owned()));
+                    if self.seen.contains_key(&digest) || seen.contains_key(&digest) {
+                        reused += 1;
                     } else {
-                        self.counts.reused += 1;
+                        seen.insert(digest, (work, pieces.len()));
+                        texts.push((work, pieces.len(), passage.text().into_owned()));
                     }
                     State::Waiting
                 }
@@ -316,14 +358,18 @@ impl Run<'_> {
             pieces.push(Piece { offset: passage.offset, length, digest, state });
         }
         if pieces.is_empty() {
-            return Ok(Err("no text in it".to_owned()));
+            return Ok(Reading::PassedOver("no text in it"));
         }
+        self.counts.reused += reused;
+        self.texts.append(&mut texts);
+        self.seen.append(&mut seen);
         self.works.push(Work { path, inode, version, pieces });
-        Ok(Ok(()))
+        Ok(Reading::Taken)
     }
 
     /// Embeds what waits and stores the vectors of the files that are then complete.
     fn flush(&mut self) -> Outcome {
+        let start = Instant::now();
         let batch = self.embedder.batch().max(1);
         let texts = std::mem::take(&mut self.texts);
         for part in texts.chunks(batch) {
@@ -342,9 +388,12 @@ impl Run<'_> {
         }
         for work in std::mem::take(&mut self.works) {
             if let Err(failure) = self.store(&work) {
-                self.failed += 1;
-                failure.report("vexfs");
+                self.fail(&failure);
             }
+        }
+        if start.elapsed() > FLUSH_MAX {
+            // What has a vector is soon stored, even if requests are then not all full.
+            self.waiting_max = batch.min(WAITING_MAX);
         }
         Ok(())
     }
@@ -364,7 +413,7 @@ impl Run<'_> {
             Err(error) => {
                 if let [(work, piece, _)] = texts {
                     self.works[*work].pieces[*piece].state = State::Failed;
-                    Failure::from(error).report("vexfs");
+                    Failure::from(error).tell();
                     return Ok(());
                 }
                 texts.chunks(1).try_for_each(|text| self.embed(text))
@@ -385,8 +434,7 @@ impl Run<'_> {
                 State::Vector(bytes)
             }
             Err(error) => {
-                Failure::Failed(format!("embedder {}: {error}", self.embedder.model()))
-                    .report("vexfs");
+                Failure::Failed(format!("embedder {}: {error}", self.embedder.model())).tell();
                 State::Failed
             }
         }
