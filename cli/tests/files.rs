@@ -399,3 +399,128 @@ fn the_dump_tells_superblocks_nodes_and_items() {
     );
     assert!(tools.fails(1, &["vexfs", "dump", "a.img"]).contains("fsck.vexfs"));
 }
+
+#[test]
+fn a_copy_that_does_not_fit_leaves_the_old_file_and_no_new_one() {
+    let tools = Tools::with_image("8M");
+    std::fs::write(tools.path("old"), vec![1; 2 << 20]).unwrap();
+    std::fs::write(tools.path("big"), vec![2; 16 << 20]).unwrap();
+    tools.ok(&["vexfs", "cp", "old", "a.img:/old"]);
+    tools.ok(&["mkfs.vexfs", "-q", "b.img", "64M"]);
+    tools.ok(&["vexfs", "cp", "big", "b.img:/"]);
+    for source in ["big", "b.img:/big"] {
+        for target in ["a.img:/old", "a.img:/new"] {
+            let said = tools.fails(1, &["vexfs", "cp", source, target]);
+            assert!(said.contains("no space left") && said.contains("is as it was"), "{said}");
+        }
+        assert_eq!(tools.ok(&["vexfs", "ls", "a.img:/"]), "old\n");
+        tools.ok(&["vexfs", "cp", "a.img:/old", "back"]);
+        assert!(std::fs::read(tools.path("back")).unwrap() == vec![1; 2 << 20], "{source}");
+        tools.ok(&["fsck.vexfs", "-n", "a.img"]);
+    }
+    // What the failures took is free again.
+    std::fs::write(tools.path("fits"), vec![3; 4 << 20]).unwrap();
+    tools.ok(&["vexfs", "cp", "fits", "a.img:/"]);
+}
+
+#[test]
+fn a_file_that_is_copied_over_keeps_its_inode_names_and_permissions() {
+    let tools = Tools::with_image("16M");
+    std::fs::write(tools.path("long"), vec![b'l'; 100_001]).unwrap();
+    std::fs::write(tools.path("short"), "short").unwrap();
+    std::fs::set_permissions(tools.path("long"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    tools.ok(&["vexfs", "cp", "long", "a.img:/f"]);
+    tools.ok(&["vexfs", "ln", "a.img:/f", "a.img:/second"]);
+    let stat = || tools.json(0, &["vexfs", "stat", "--json", "a.img:/f"]).remove(0);
+    let before = stat();
+    for (source, size) in [("short", 5), ("long", 100_001), ("a.img:/other", 5)] {
+        if source.contains(':') {
+            tools.ok(&["vexfs", "cp", "short", source]);
+        }
+        tools.ok(&["vexfs", "cp", source, "a.img:/f"]);
+        let after = stat();
+        assert_eq!(after["size"], size);
+        for field in ["ino", "links", "mode", "uid", "paths"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
+    }
+    assert_eq!(tools.ok(&["vexfs", "cat", "a.img:/second"]), "short");
+    tools.ok(&["fsck.vexfs", "-n", "a.img"]);
+}
+
+#[test]
+fn one_bad_source_does_not_keep_the_others_from_being_copied() {
+    let tools = Tools::with_image("16M");
+    std::fs::write(tools.path("one"), "1").unwrap();
+    std::fs::write(tools.path("two"), "2").unwrap();
+    std::fs::create_dir(tools.path("d")).unwrap();
+    tools.ok(&["vexfs", "mkdir", "a.img:/to", "a.img:/to/two"]);
+    let said = tools.fails(1, &["vexfs", "cp", "missing", "d", "two", "one", "a.img:/to"]);
+    assert!(said.contains("missing: No such file") && said.contains("with -r"), "{said}");
+    assert!(said.contains("a.img:/to/two: is a directory\n  A file cannot take"), "{said}");
+    assert_eq!(tools.ok(&["vexfs", "cat", "a.img:/to/one"]), "1");
+    std::fs::create_dir(tools.path("out")).unwrap();
+    tools.fails(1, &["vexfs", "cp", "a.img:/no", "a.img:/to/one", "out"]);
+    assert_eq!(std::fs::read_to_string(tools.path("out/one")).unwrap(), "1");
+    tools.fails(1, &["vexfs", "cp", "a.img:/no", "a.img:/to/one", "a.img:/"]);
+    assert_eq!(tools.ok(&["vexfs", "cat", "a.img:/one"]), "1");
+}
+
+#[test]
+fn what_a_pipe_gives_is_copied() {
+    let tools = Tools::with_image("16M");
+    let script = "printf piped | ./vexfs cp - a.img:/one && \
+                  printf again | ./vexfs cp /dev/stdin a.img:/two && \
+                  mkfifo pipe && { printf named > pipe & } && ./vexfs cp pipe a.img:/three && \
+                  ./vexfs cp -r pipe a.img:/pipe";
+    let status = std::process::Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(tools.path("."))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let text = tools.ok(&["vexfs", "cat", "a.img:/one", "a.img:/two", "a.img:/three"]);
+    assert_eq!(text, "pipedagainnamed");
+    assert_eq!(tools.json(0, &["vexfs", "stat", "--json", "a.img:/pipe"])[0]["type"], "fifo");
+    assert!(tools.fails(2, &["vexfs", "cp", "-", "a.img:/"]).contains("no name"));
+}
+
+#[test]
+fn a_closed_or_full_standard_error_changes_no_exit_code() {
+    let tools = Tools::with_image("16M");
+    for command in
+        ["cp no a.img:/", "rm a.img:/no", "ls a.img:/no", "search a.img:/ c -k 0 --text x"]
+    {
+        for target in ["2>&-", "2>/dev/full"] {
+            let status = std::process::Command::new("sh")
+                .args(["-c", &format!("./vexfs {command} {target}")])
+                .current_dir(tools.path("."))
+                .status()
+                .unwrap();
+            assert!(matches!(status.code(), Some(1 | 2)), "{command} {target}: {status:?}");
+        }
+    }
+}
+
+#[test]
+fn a_slash_behind_a_name_means_a_directory() {
+    let tools = Tools::with_image("16M");
+    std::fs::write(tools.path("f"), "f").unwrap();
+    std::fs::create_dir(tools.path("d")).unwrap();
+    tools.ok(&["vexfs", "cp", "f", "a.img:/f"]);
+    for words in [
+        ["cp", "f", "a.img:/f/"],
+        ["cp", "f", "a.img:/new/"],
+        ["mv", "a.img:/f", "a.img:/new/"],
+        ["ln", "a.img:/f", "a.img:/new/"],
+        ["cp", "a.img:/f/", "out"],
+    ] {
+        let said = tools.fails(1, &["vexfs", words[0], words[1], words[2]]);
+        assert!(said.contains("/: not a directory"), "{words:?}: {said}");
+    }
+    assert!(tools.fails(1, &["vexfs", "cat", "a.img:/f/"]).contains("not a directory"));
+    tools.ok(&["vexfs", "cp", "-r", "d/", "a.img:/made/"]);
+    tools.ok(&["vexfs", "mkdir", "a.img:/other/"]);
+    tools.ok(&["vexfs", "mv", "a.img:/other/", "a.img:/moved/"]);
+    assert_eq!(tools.ok(&["vexfs", "ls", "a.img:/"]), "f\nmade\nmoved\n");
+}

@@ -171,10 +171,16 @@ impl CopyAcross<'_> {
                     return Err(Error::new(self.target.object(to), Reason::IntoItself));
                 }
                 let source = self.source.open_inode(*number, from)?;
-                let file = self.target.create_file_with(to, inode.mode & 0o777, owner)?;
+                let file = self.target.stage_file(to, inode.mode & 0o777, owner)?;
                 self.copy_bytes(&source, from, &file, to)?;
                 self.report.files += 1;
-                file.number()
+                let copy = self.target.publish_file(&file, to)?;
+                if self.same && copy != file.number() {
+                    // The file that was there has the bytes now, and needs their vectors.
+                    let _changing = self.target.changes.lock([*number, copy]);
+                    self.target.about(to, self.target.core.clone_vectors(*number, copy))?;
+                }
+                copy
             }
             MODE_SYMLINK => {
                 let target = self.source.about(from, self.source.core.read_link(*number))?;

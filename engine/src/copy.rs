@@ -8,7 +8,7 @@ use crate::path::LastLink;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -67,8 +67,14 @@ fn errno_error(path: &Path) -> impl Fn(rustix::io::Errno) -> Error {
 
 impl Image {
     /// Copies a file or tree of the host to `to`, which names the copy itself. A directory that is
-    /// there already is merged with, a file that is there gets the new bytes. Directories and files
-    /// that cannot be read are reported and passed over.
+    /// there already is merged with, a file that is there gets the new bytes, and keeps its inode,
+    /// names, owner and permissions. Directories and files that cannot be read are reported and
+    /// passed over.
+    ///
+    /// Each file is copied whole or not at all: until all its bytes are there, `to` is what it was.
+    ///
+    /// Without [`CopyOptions::recursive`] what a fifo or a device gives is copied until it ends, as
+    /// cp(1) does it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,16 +99,106 @@ impl Image {
         options: &CopyOptions,
         progress: Progress<'_>,
     ) -> Result<CopyReport> {
-        let mut copy = CopyIn {
-            image: self,
-            options,
-            progress,
-            report: CopyReport::default(),
-            copied: HashMap::new(),
-            buffer: vec![0; COPY_BYTES],
-        };
+        let mut copy = CopyIn::new(self, options, progress);
         copy.run(from.as_ref(), to.as_ref())?;
         Ok(copy.report)
+    }
+
+    /// Copies what `source` gives until it ends to the file `to`, as [`Image::copy_in`] does with a
+    /// file; `name` is what errors and progress call it.
+    pub fn copy_stream_in(
+        &self,
+        source: &mut dyn Read,
+        name: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        options: &CopyOptions,
+        progress: Progress<'_>,
+    ) -> Result<CopyReport> {
+        let mut copy = CopyIn::new(self, options, progress);
+        copy.copy_stream(source, name.as_ref(), to.as_ref(), 0o644, options.owner)?;
+        Ok(copy.report)
+    }
+
+    /// Makes a file without a name that is to become `to`, and opens it. It takes the place by
+    /// [`Image::publish_file`]; if it is dropped before, it is gone, and `to` is what it was.
+    ///
+    /// Errors: as for making or writing to `to`, but for those of space.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("i.vexfs");
+    /// # use vexfs_engine::{CreateOptions, Image};
+    /// # use std::path::Path;
+    /// let image = Image::create(&path, Some(16 << 20), &CreateOptions::default())?;
+    /// image.write_file("/report", b"old")?;
+    /// let file = image.stage_file(Path::new("/report"), 0o644, (0, 0))?;
+    /// file.write_at(0, b"new")?;
+    /// assert_eq!(image.read_file("/report")?, b"old");
+    /// image.publish_file(&file, Path::new("/report"))?;
+    /// assert_eq!(image.read_file("/report")?, b"new");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stage_file(&self, to: &Path, permissions: u32, owner: (u32, u32)) -> Result<File<'_>> {
+        // What cannot become `to` is refused before anything is written.
+        match self.find(to, LastLink::Follow)? {
+            Some(number) => drop(self.open_inode(number, to)?),
+            None => drop(self.resolve_parent(to)?),
+        }
+        self.unnamed_file(to, permissions, owner)
+    }
+
+    fn unnamed_file(&self, to: &Path, permissions: u32, owner: (u32, u32)) -> Result<File<'_>> {
+        let mode = MODE_FILE | (permissions & 0o7777);
+        let made = self.core.create_unnamed(&NewInode { mode, owner, device: 0 });
+        let number = self.about(to, made)?;
+        let file = self.open_inode(number, to);
+        // From here on the open file alone holds it.
+        self.about(to, self.core.close_inode(number))?;
+        file
+    }
+
+    /// Puts a file of [`Image::stage_file`] at its place. A file that is there keeps its inode, its
+    /// names, owner and permissions, and gets the new bytes; its vectors become stale. Returns the
+    /// inode number of what is at `to` now.
+    ///
+    /// Errors: those of space; `to` is then what it was.
+    pub fn publish_file(&self, file: &File<'_>, to: &Path) -> Result<u64> {
+        let number = match self.find(to, LastLink::Follow)? {
+            Some(number) => number,
+            None => match self.link_inode(file.number(), to) {
+                Ok(()) => return Ok(file.number()),
+                // Another thread was faster. (A link that leads nowhere stays an error.)
+                Err(error) if matches!(error.core(), Some(CoreError::Exists)) => {
+                    self.resolve(to)?
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        self.replace_content(file.number(), number, to)?;
+        Ok(number)
+    }
+
+    /// Makes the bytes of file `number`, which is at `to`, those of `from`, by sharing its blocks.
+    fn replace_content(&self, from: u64, number: u64, to: &Path) -> Result<()> {
+        let target = self.open_inode(number, to)?;
+        // Cloning takes space for metadata, which may run out halfway: the old bytes are kept at
+        // hand, at the price of metadata again.
+        let old = self.unnamed_file(to, 0o600, (0, 0))?;
+        let _changing = self.changes.lock([from, number, old.number()]);
+        let clone = |from: u64, to: u64| self.core.clone_range(from, 0, to, 0, 0);
+        self.about(to, clone(number, old.number()))?;
+        let replace = |from: u64| {
+            self.core.truncate(target.number(), 0).and_then(|()| clone(from, target.number()))
+        };
+        self.about(
+            to,
+            replace(from).inspect_err(|_| {
+                // The error that is told is the first; a second would have the same reason.
+                let _ = replace(old.number());
+            }),
+        )
     }
 
     /// Copies a file or tree of the image to `to` on the host, as [`Image::copy_in`] does the other
@@ -150,7 +246,18 @@ struct CopyIn<'a> {
     buffer: Vec<u8>,
 }
 
-impl CopyIn<'_> {
+impl<'a> CopyIn<'a> {
+    fn new(image: &'a Image, options: &'a CopyOptions, progress: Progress<'a>) -> Self {
+        Self {
+            image,
+            options,
+            progress,
+            report: CopyReport::default(),
+            copied: HashMap::new(),
+            buffer: Vec::new(),
+        }
+    }
+
     fn run(&mut self, from: &Path, to: &Path) -> Result<()> {
         // Directories get their attributes after what is in them, last first.
         let mut finished = Vec::new();
@@ -235,10 +342,14 @@ impl CopyIn<'_> {
                     .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
                     .open(from)
                     .map_err(&failed)?;
-                let file = self.image.create_file_with(to, metadata.mode() & 0o777, owner)?;
+                let file = self.image.stage_file(to, metadata.mode() & 0o777, owner)?;
                 self.copy_bytes(&source, from, &file)?;
                 self.report.files += 1;
-                file.number()
+                self.image.publish_file(&file, to)?
+            }
+            MODE_FIFO | MODE_BLOCK | MODE_CHARACTER if !self.options.recursive => {
+                let mut source = std::fs::File::open(from).map_err(&failed)?;
+                self.copy_stream(&mut source, from, to, metadata.mode() & 0o777, owner)?
             }
             MODE_SYMLINK => {
                 let target = std::fs::read_link(from).map_err(&failed)?;
@@ -281,6 +392,7 @@ impl CopyIn<'_> {
     /// Copies what the source has written; holes stay holes.
     fn copy_bytes(&mut self, source: &std::fs::File, from: &Path, to: &File<'_>) -> Result<()> {
         let failed = host_error(from);
+        self.buffer.resize(COPY_BYTES, 0);
         let mut offset = 0;
         let mut sparse = true;
         loop {
@@ -306,6 +418,35 @@ impl CopyIn<'_> {
             to.set_len(size)?;
         }
         Ok(())
+    }
+
+    /// Copies what a source gives until it ends, and returns the inode number of the copy.
+    fn copy_stream(
+        &mut self,
+        source: &mut dyn Read,
+        from: &Path,
+        to: &Path,
+        permissions: u32,
+        owner: (u32, u32),
+    ) -> Result<u64> {
+        let failed = host_error(from);
+        let file = self.image.stage_file(to, permissions, owner)?;
+        let mut offset = 0;
+        loop {
+            self.buffer.clear();
+            // Pipes give little at a time; larger writes make larger extents.
+            let mut part = (&mut *source).take(COPY_BYTES as u64);
+            let read = part.read_to_end(&mut self.buffer).map_err(&failed)?;
+            if read == 0 {
+                break;
+            }
+            file.write_at(offset, &self.buffer)?;
+            offset += read as u64;
+            self.report.bytes += read as u64;
+            (self.progress)(from, read as u64);
+        }
+        self.report.files += 1;
+        self.image.publish_file(&file, to)
     }
 
     /// Gives a copy the attributes of its original.

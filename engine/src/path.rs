@@ -41,14 +41,22 @@ impl Image {
 
     /// The inode at an absolute path; a symbolic link at its end is followed or not.
     ///
+    /// A path that ends in `/` is that of a directory, or of a link to one, and of nothing else.
+    ///
     /// Errors: `NotFound`, `NotDirectory`, [`Reason::SymlinkLoop`], [`Reason::BadPath`].
     pub fn resolve_with(&self, path: impl AsRef<Path>, last: LastLink) -> Result<u64> {
         let path = path.as_ref();
+        let names_directory = path.as_os_str().as_bytes().ends_with(b"/");
+        let last = if names_directory { LastLink::Follow } else { last };
         let result = match names(path) {
             Some(names) => self.walk_names(ROOT_INODE, names, last),
             None => Err(Reason::BadPath),
         };
-        self.about(path, result)
+        let number = self.about(path, result)?;
+        if names_directory && !self.about(path, self.core.inode(number))?.is_directory() {
+            return self.about(path, Err(CoreError::NotDirectory));
+        }
+        Ok(number)
     }
 
     /// The inode at an absolute path, if there is one.

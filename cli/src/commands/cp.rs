@@ -8,9 +8,10 @@ use crate::place::{
 };
 use clap::Args;
 use indicatif::ProgressBar;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use vexfs_engine::{CopyOptions, CopyReport, Image, LastLink};
+use vexfs_engine::{CopyOptions, CopyReport, CoreError, Image, LastLink};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,10 +20,15 @@ Examples:
   vexfs cp -r --preserve notes.img:/ /tmp/x  everything out, with times, owners and attributes
   vexfs cp notes.img:/a notes.img:/b         within an image: blocks are shared until changed, and
                                              the copy has the vectors of the original
+  date | vexfs cp - notes.img:/date          what standard input gives
 
 A source goes into the destination if that is a directory that is there, and becomes it otherwise. \
-A directory that is there already is merged with. With -r symbolic links are copied as links. What \
-cannot be copied is named; the rest is copied, and the exit code is 1.";
+A directory that is there already is merged with. With -r symbolic links are copied as links; \
+without, what a pipe or a device gives is copied.
+
+A file is copied into an image whole or not at all. One that is there keeps its inode, names, owner \
+and permissions; its vectors become stale. What cannot be copied is named; the rest is copied, and \
+the exit code is 1. What was copied is stored every few seconds, so an interruption loses little.";
 
 /// Copy files into, out of, or within an image
 #[derive(Debug, Args)]
@@ -40,7 +46,7 @@ pub struct Arguments {
     #[arg(short, long)]
     quiet: bool,
 
-    /// What to copy: paths of this machine, or places IMAGE:/path
+    /// What to copy: paths of this machine (- for standard input), or places IMAGE:/path
     #[arg(value_name = "SOURCE", required = true, value_parser = any_place_parser())]
     sources: Vec<AnyPlace>,
 
@@ -90,13 +96,24 @@ struct Copying<'a> {
 impl Copying<'_> {
     /// Copies files of this machine into an image.
     fn import(&mut self, sources: &[&Path], to: &Place) -> Outcome {
-        let image = to.open_for_change()?;
-        let into = self.image_directory(&image, to, sources.len())?;
+        let image = to.open_for_long_work()?;
+        let makes_directory = sources.iter().all(|source| source.is_dir());
+        let into = self.image_directory(&image, to, sources.len(), makes_directory)?;
         self.start(|| sources.iter().map(|source| host_bytes(source)).sum());
         for source in sources {
+            let is_input = source.as_os_str() == "-";
+            if is_input && into {
+                return Err(Failure::usage("standard input has no name: name the file to make"));
+            }
             let target = self.target(source, &to.path, into)?;
-            self.copy(|options, bar| {
-                image.copy_in(source, &target, options, &mut |path, bytes| show(bar, path, bytes))
+            self.copy(source.as_os_str(), |options, bar| {
+                let mut progress = |path: &Path, bytes| show(bar, path, bytes);
+                if is_input {
+                    let mut input = std::io::stdin().lock();
+                    let name = "standard input";
+                    return image.copy_stream_in(&mut input, name, &target, options, &mut progress);
+                }
+                image.copy_in(source, &target, options, &mut progress)
             })?;
         }
         image.close()?;
@@ -117,7 +134,7 @@ impl Copying<'_> {
                 Some(name) if into => to.join(name),
                 _ => to.to_owned(),
             };
-            self.copy(|options, bar| {
+            self.copy(&object(&image, &source.path), |options, bar| {
                 let mut progress = |path: &Path, bytes| show(bar, path, bytes);
                 image.copy_out(&source.path, &target, options, &mut progress)
             })?;
@@ -128,17 +145,21 @@ impl Copying<'_> {
     /// Copies within an image, or from one to another.
     fn duplicate(&mut self, sources: &[Place], to: &Place) -> Outcome {
         let from = one_image(sources)?;
-        let image = to.open_for_change()?;
+        let image = to.open_for_long_work()?;
         let other = match is_same_image(from, &to.image) {
             true => None,
             false => Some(place::open(from)?),
         };
-        let into = self.image_directory(&image, to, sources.len())?;
         let source_image = other.as_ref().unwrap_or(&image);
+        let is_directory = |place: &Place| {
+            source_image.metadata(&place.path).is_ok_and(|inode| inode.is_directory())
+        };
+        let makes_directory = sources.iter().all(is_directory);
+        let into = self.image_directory(&image, to, sources.len(), makes_directory)?;
         self.start(|| sources.iter().map(|source| image_bytes(source_image, &source.path)).sum());
         for source in sources {
             let target = self.target(&source.path, &to.path, into)?;
-            self.copy(|options, bar| {
+            self.copy(&object(source_image, &source.path), |options, bar| {
                 let mut progress = |path: &Path, bytes| show(bar, path, bytes);
                 image.copy_from(source_image, &source.path, &target, options, &mut progress)
             })?;
@@ -148,11 +169,18 @@ impl Copying<'_> {
     }
 
     /// Whether sources go into the destination, which has to be a directory if there are several.
-    fn image_directory(&self, image: &Image, to: &Place, sources: usize) -> Outcome<bool> {
+    /// A destination that ends in `/` is one, or is made one of a directory.
+    fn image_directory(
+        &self,
+        image: &Image,
+        to: &Place,
+        sources: usize,
+        makes_directory: bool,
+    ) -> Outcome<bool> {
         let is_directory = image.find(&to.path, LastLink::Follow)?.is_some()
             && image.metadata(&to.path)?.is_directory();
-        if !is_directory && (sources > 1 || to.path.as_os_str().as_encoded_bytes().ends_with(b"/"))
-        {
+        let becomes_directory = self.command.recursive && makes_directory;
+        if !is_directory && (sources > 1 || (to.names_directory() && !becomes_directory)) {
             return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path)))
                 .hint("Make it with vexfs mkdir -p first."));
         }
@@ -177,27 +205,33 @@ impl Copying<'_> {
         }
     }
 
+    /// Copies one source, which errors call `source`, and tells what of it could not be copied. An
+    /// error that would meet the other sources too is returned.
     fn copy(
         &mut self,
+        source: &OsStr,
         copy: impl FnOnce(&CopyOptions, &ProgressBar) -> vexfs_engine::Result<CopyReport>,
     ) -> Outcome {
-        let report = match copy(&self.command.options(), &self.bar) {
-            Ok(report) => report,
-            Err(error) => {
+        let failures = match copy(&self.command.options(), &self.bar) {
+            Ok(report) => report.failures,
+            Err(error) if is_fatal(&error) => {
                 self.bar.finish_and_clear();
-                let is_directory = error.errno() == vexfs_engine::CoreError::IsDirectory.errno();
-                let failure = Failure::from(error);
-                return Err(match is_directory && !self.command.recursive {
-                    true => failure.hint("Directories are copied with -r."),
-                    false => failure,
-                });
+                return Err(error.into());
             }
+            Err(error) => vec![error],
         };
-        for failure in report.failures {
+        for error in failures {
             self.failed = true;
-            if let Failure::Failed(message) = Failure::from(failure) {
-                self.bar.suspend(|| eprintln!("vexfs: {message}"));
+            let hint = match error.errno() == CoreError::IsDirectory.errno() {
+                true if error.object != source => "A file cannot take the place of a directory.",
+                true => "Directories are copied with -r.",
+                false => "",
+            };
+            let mut failure = Failure::from(error);
+            if !hint.is_empty() {
+                failure = failure.hint(hint);
             }
+            self.bar.suspend(|| failure.tell());
         }
         Ok(())
     }
@@ -206,6 +240,25 @@ impl Copying<'_> {
         self.bar.finish_and_clear();
         if self.failed { Err(Failure::Told) } else { Ok(()) }
     }
+}
+
+/// Whether what stopped the copy of one source would stop every other.
+fn is_fatal(error: &vexfs_engine::Error) -> bool {
+    use rustix::io::Errno;
+    let full = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS].map(Errno::raw_os_error);
+    full.contains(&error.errno())
+        || matches!(
+            error.core(),
+            Some(CoreError::Device(_) | CoreError::Poisoned | CoreError::OtherWriter)
+        )
+}
+
+/// How the engine's errors call a place.
+fn object(image: &Image, path: &Path) -> OsString {
+    let mut object = image.device().path().as_os_str().to_owned();
+    object.push(":");
+    object.push(path);
+    object
 }
 
 fn show(bar: &ProgressBar, path: &Path, bytes: u64) {

@@ -6,6 +6,7 @@ use crate::place::{self, AnyPlace, Place, is_same_image, one_image, owner, place
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use vexfs_engine::core::layout::TARGET_BYTES_MAX;
 use vexfs_engine::{Image, LastLink};
 
 const EXAMPLES: &str = "\
@@ -42,24 +43,46 @@ impl Arguments {
                 }
                 _ => self.target.clone(),
             };
+            if target.is_empty() {
+                return Err(Failure::usage("a symbolic link cannot have an empty target"));
+            }
+            if target.len() > TARGET_BYTES_MAX {
+                return Err(Failure::new(format!(
+                    "{}: the target has {} bytes, and a symbolic link holds at most \
+                     {TARGET_BYTES_MAX}",
+                    link.name_of(&link.path),
+                    target.len()
+                )));
+            }
             let image = link.open_for_change()?;
-            let path = name_in(&image, &link.path, Path::new(&target).file_name())?;
+            let path = name_in(&image, link, Path::new(&target).file_name())?;
             image.symlink_with(&target, &path, owner())?;
             return Ok(image.close()?);
         }
         let existing = Place::parse(&self.target).map_err(Failure::Usage)?;
         let image = place::open_for_change(one_image(&[existing.clone(), link.clone()])?)?;
-        let path = name_in(&image, &link.path, existing.path.file_name())?;
+        let path = name_in(&image, link, existing.path.file_name())?;
+        if image.symlink_metadata(&existing.path)?.is_directory() {
+            return Err(Failure::new(format!(
+                "{}: hard links to directories are not possible",
+                existing.name_of(&existing.path)
+            ))
+            .hint("Make a symbolic link with -s."));
+        }
         image.hard_link(&existing.path, &path)?;
         Ok(image.close()?)
     }
 }
 
-/// The path of the link: in the directory `path` if it is one.
-fn name_in(image: &Image, path: &Path, name: Option<&OsStr>) -> Outcome<PathBuf> {
+/// The path of the link: in the directory `link` if it is one.
+fn name_in(image: &Image, link: &Place, name: Option<&OsStr>) -> Outcome<PathBuf> {
+    let path = &link.path;
     let is_there = image.find(path, LastLink::Follow)?.is_some();
     Ok(match name {
         Some(name) if is_there && image.metadata(path)?.is_directory() => path.join(name),
-        _ => path.to_owned(),
+        _ if !is_there && link.names_directory() => {
+            return Err(Failure::new(format!("{}: not a directory", link.name_of(path))));
+        }
+        _ => path.clone(),
     })
 }

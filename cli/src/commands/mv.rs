@@ -59,6 +59,10 @@ impl Arguments {
                 Some(name) if into => to.path.join(name),
                 _ => to.path.clone(),
             };
+            let moves_file = !image.symlink_metadata(&place.path)?.is_directory();
+            if moves_file && to.names_directory() && !into {
+                return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path))));
+            }
             image.rename(&place.path, &target, mode)?;
         }
         Ok(image.close()?)
