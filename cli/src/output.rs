@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Printing: lines, tables with aligned columns, JSON objects one a line, sizes and progress.
 
+use crate::escape::escape_name;
 use crate::failure::{Outcome, output_failure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -84,6 +86,47 @@ impl Table {
             text.push('\n');
         }
         bytes(text.as_bytes())
+    }
+}
+
+/// Adds a path or a name to a JSON object: as it is if it is UTF-8. Otherwise as it is printed, for
+/// people, and with `_bytes` behind the field its bytes in hexadecimal.
+pub fn with_path(mut object: Value, field: &str, path: &[u8]) -> Value {
+    match std::str::from_utf8(path) {
+        Ok(text) => object[field] = text.into(),
+        Err(_) => {
+            object[field] = escape_name(path).into();
+            object[format!("{field}_bytes")] = hexadecimal(path).into();
+        }
+    }
+    object
+}
+
+/// Adds a list of paths or names to a JSON object, as [`with_path`] does with one; the bytes are
+/// those of all in the list, if one of them is not UTF-8.
+pub fn with_paths(mut object: Value, field: &str, paths: &[impl AsRef<[u8]>]) -> Value {
+    let text = |path: &[u8]| match std::str::from_utf8(path) {
+        Ok(text) => text.to_owned(),
+        Err(_) => escape_name(path),
+    };
+    object[field] = paths.iter().map(|path| text(path.as_ref())).collect();
+    if paths.iter().any(|path| std::str::from_utf8(path.as_ref()).is_err()) {
+        object[format!("{field}_bytes")] =
+            paths.iter().map(|path| hexadecimal(path.as_ref())).collect();
+    }
+    object
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A number of things: `1 file`, `2 files`.
+pub fn counted(number: u64, thing: &str) -> String {
+    match (number, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(start)) => format!("{number} {start}ies"),
+        _ => format!("{number} {thing}s"),
     }
 }
 

@@ -478,6 +478,47 @@ fn what_was_embedded_before_a_kill_is_kept() {
 }
 
 #[test]
+fn an_import_that_fails_leaves_neither_file_nor_collection() {
+    let fixture = Fixture::new();
+    fixture.npy("bad.npy", &[&[1.0, 2.0], &[f32::NAN, 0.0]]);
+    fixture.npy("good.npy", &[&[1.0, 2.0], &[3.0, 0.0]]);
+    fixture.npy("none.npy", &[]);
+    let said = fixture.fails(1, &["import", "--create", "@:/v.npy", "c", "bad.npy"]);
+    assert!(said.contains("bad.npy") && said.contains("chunk 1"), "{said}");
+    assert_eq!(fixture.ok(&["ls", "@:/"]), "");
+    assert!(fixture.json(&["collection", "list", "@", "--json"]).is_empty());
+    // So the next call gets the metric that it asks for.
+    let create = ["import", "--create", "--metric", "cosine", "@:/v.npy", "c", "good.npy"];
+    let said = fixture.ok(&create);
+    assert!(said.contains("2 vectors") && !said.contains("indexed"), "{said}");
+    assert_eq!(fixture.json(&["collection", "show", "@", "c", "--json"])[0]["metric"], "cosine");
+    let other = ["import", "--create", "--metric", "l2", "@:/w.npy", "c", "good.npy"];
+    assert!(fixture.fails(1, &other).contains("compares by cosine, not by l2"));
+    let other = ["import", "--create", "--model", "m", "@:/w.npy", "c", "good.npy"];
+    assert!(fixture.fails(1, &other).contains("model"));
+    fixture.ok(&["import", "--create", "@:/w.npy", "c", "good.npy"]);
+    assert!(!fixture.fails(1, &["import", "@:/x.npy", "c", "none.npy"]).is_empty());
+}
+
+#[test]
+fn an_import_into_a_full_image_names_the_image_and_leaves_nothing() {
+    let fixture = Fixture::new();
+    let rows: Vec<[f32; 1000]> = (0..9000).map(|row| [row as f32; 1000]).collect();
+    let slices: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
+    fixture.npy("big.npy", &slices);
+    let free = || fixture.json(&["info", "@", "--json"])[0]["blocks_free"].clone();
+    let before = free();
+    for _ in 0..2 {
+        let said = fixture.fails(1, &["import", "--create", "@:/v.npy", "c", "big.npy"]);
+        assert!(said.contains("a.vexfs") && said.contains("Remove something"), "{said}");
+        assert_eq!(fixture.ok(&["ls", "@:/"]), "");
+        assert!(fixture.json(&["collection", "list", "@", "--json"]).is_empty());
+    }
+    assert_eq!(free(), before);
+    fixture.ok(&["fsck", "-n", "@"]);
+}
+
+#[test]
 fn embedding_again_asks_the_embedder_again() {
     let fixture = Fixture::new();
     fixture.write(&[("/a", "the first text"), ("/b", "the second text")]);

@@ -5,8 +5,8 @@ use crate::arrays::{ArrayReader, RowConverter};
 use crate::collection::{MetricName, build_graph, collection_failure, find_if_any, shape_text};
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome, core_failure};
-use crate::output::{self, human_time};
-use crate::place::{Place, place_parser};
+use crate::output::{self, counted, human_time, with_path};
+use crate::place::{Place, owner, place_parser};
 use clap::Args;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -14,11 +14,11 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vexfs_engine::core::{
     CollectionInfo, CollectionOptions, PUT_VECTORS_MAX, Quantization, VectorPut,
 };
-use vexfs_engine::{Image, LastLink, Threads};
+use vexfs_engine::{CoreError, Image, LastLink, Threads};
 use vexfs_simd::Shape;
 
 /// Bytes of the file that are copied, and of vectors that are put, at a time.
@@ -30,7 +30,8 @@ const PIECE_BYTES: usize = 4 << 20;
     vexfs import data.vexfs:/mnist.npy digits base.npy\n  \
     vexfs import --create --metric cosine data.vexfs:/ docs base.fvecs\n\n\
     Row R of the file becomes chunk R, with the range of its bytes in the file. The command\n\
-    returns when everything is durable and in the graph.")]
+    returns when everything is durable and in the graph. If it fails or is interrupted before, the\n\
+    file is not there, nor a collection that --create made.")]
 pub struct Arguments {
     /// Where to store the file: a new name, or a directory
     #[arg(value_parser = place_parser(), value_name = "IMAGE:/path")]
@@ -44,11 +45,13 @@ pub struct Arguments {
     #[arg(long)]
     create: bool,
     /// Metric of a collection that is made
-    #[arg(long, value_name = "M", default_value = "l2", requires = "create")]
-    metric: MetricName,
+    ///
+    /// [default: l2]
+    #[arg(long, value_name = "M", requires = "create")]
+    metric: Option<MetricName>,
     /// Model tag of a collection that is made
-    #[arg(long, value_name = "TAG", default_value = "", requires = "create")]
-    model: String,
+    #[arg(long, value_name = "TAG", requires = "create")]
+    model: Option<String>,
     /// Most threads to build the graph with
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -64,38 +67,80 @@ impl Arguments {
         // Everything that can be wrong with the file or the collection is found before the image
         // is changed.
         let mut rows = ArrayReader::open(&self.source)?;
-        let image = self.place.open_for_change()?;
-        let info = self.collection(&image, &rows)?;
+        if rows.layout().rows == 0 {
+            return Err(Failure::Failed(format!("{} has no rows", rows.file())));
+        }
+        let image = self.place.open_for_long_work()?;
+        let path = self.target(&image)?;
+        let (info, made) = self.collection(&image, &rows)?;
+        match self.fill(&image, &info, &path, &mut rows) {
+            Ok(put) => self.finish(image, &info, &path, rows.layout().rows, put - start),
+            Err(failure) => {
+                if made {
+                    // It would decide what the next try makes of its own options.
+                    image.drop_collection(&self.collection)?;
+                }
+                image.close()?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Stores the file and its vectors; both are there when this succeeds, and neither otherwise.
+    /// Returns when that was.
+    fn fill(
+        &self,
+        image: &Image,
+        info: &CollectionInfo,
+        path: &Path,
+        rows: &mut ArrayReader<File>,
+    ) -> Outcome<Instant> {
         let layout = rows.layout();
         let Shape { element, dimension, .. } = info.shape;
         let converter = RowConverter::new(layout.component, layout.columns, element, dimension)
             .map_err(|error| Failure::Failed(format!("{}: {error}", rows.file())))?;
-        let path = self.target(&image)?;
-        let number = self.store(&image, &path)?;
-        let result = self.put_rows(&image, &info, number, &mut rows, &converter);
-        if let Err(failure) = result {
-            // A file that is only in part in the collection helps nobody.
-            image.remove_file(&path)?;
-            image.close()?;
-            return Err(failure);
-        }
-        let put = start.elapsed();
+        // Without a name until all is there: a file that is only in part in the collection helps
+        // nobody.
+        let file = image.stage_file(path, 0o644, owner())?;
+        self.store(&file)?;
+        self.put_rows(image, info, file.number(), rows, &converter)?;
+        image.publish_file(&file, path)?;
+        Ok(Instant::now())
+    }
+
+    /// Builds the graph, and tells what was done.
+    fn finish(
+        &self,
+        image: Image,
+        info: &CollectionInfo,
+        path: &Path,
+        rows: u64,
+        put: Duration,
+    ) -> Outcome {
+        let start = Instant::now();
         let threads = self.threads.map_or_else(Threads::default, Threads::new);
-        build_graph(&image, &info, &threads)?;
+        build_graph(&image, info, &threads)?;
+        let found = image.core().collection_info(info.number);
+        let unindexed = found.map_err(|e| collection_failure(&self.collection, e))?.unindexed;
         image.close()?;
-        let all = start.elapsed();
+        let all = put + start.elapsed();
         if self.json {
-            return output::json(&json!({
-                "path": escape_name(path.as_os_str().as_bytes()),
-                "vectors": layout.rows,
+            let fields = json!({
+                "vectors": rows,
+                "unindexed": unindexed,
                 "store_seconds": put.as_secs_f64(),
                 "seconds": all.as_secs_f64(),
-            }));
+            });
+            return output::json(&with_path(fields, "path", path.as_os_str().as_bytes()));
         }
+        let graph = match unindexed {
+            0 => "indexed and durable",
+            _ => "durable (too few for a graph, so that a search compares them all)",
+        };
         output::line(&format!(
-            "{}: {} vectors in '{}' ({}); stored in {}, indexed and durable in {}",
-            self.place.name_of(&path),
-            layout.rows,
+            "{}: {} in '{}' ({}); stored in {}, {graph} in {}",
+            self.place.name_of(path),
+            counted(rows, "vector"),
             self.collection,
             shape_text(&info.shape),
             human_time(put),
@@ -103,14 +148,16 @@ impl Arguments {
         ))
     }
 
-    /// The collection, made if it may be.
-    fn collection<R>(&self, image: &Image, rows: &ArrayReader<R>) -> Outcome<CollectionInfo>
-    where
-        R: std::io::Read + std::io::Seek,
-    {
+    /// The collection, and whether it was made here, as it may be.
+    fn collection(
+        &self,
+        image: &Image,
+        rows: &ArrayReader<File>,
+    ) -> Outcome<(CollectionInfo, bool)> {
         let core = image.core();
         if let Some(info) = find_if_any(core, &self.collection)? {
-            return Ok(info);
+            self.check_asked(&info)?;
+            return Ok((info, false));
         }
         if !self.create {
             return Err(collection_failure(&self.collection, vexfs_engine::CoreError::NotFound));
@@ -124,17 +171,41 @@ impl Arguments {
             ))
         })?;
         let dimension = u32::try_from(layout.columns).unwrap_or(u32::MAX);
-        let shape = Shape { element, metric: self.metric.metric(), dimension };
+        let metric = self.metric.unwrap_or(MetricName::L2).metric();
+        let shape = Shape { element, metric, dimension };
         let options = CollectionOptions {
             name: &self.collection,
             shape,
-            model: &self.model,
+            model: self.model.as_deref().unwrap_or_default(),
             quantization: Quantization::None,
             degree: 0,
             build_effort: 0,
         };
         let made = core.create_collection(&options).and_then(|number| core.collection_info(number));
-        made.map_err(|error| core_failure(format!("collection {}", self.collection), error))
+        let made =
+            made.map_err(|error| core_failure(format!("collection {}", self.collection), error))?;
+        Ok((made, true))
+    }
+
+    /// Refuses a collection that is there already and another one than the options ask for.
+    fn check_asked(&self, info: &CollectionInfo) -> Outcome {
+        let present = MetricName::of(info.shape.metric);
+        let other = match (self.metric, &self.model) {
+            (Some(metric), _) if metric.metric() != info.shape.metric => {
+                format!("compares by {present}, not by {}", MetricName::of(metric.metric()))
+            }
+            (_, Some(model)) if model.as_bytes() != info.model => format!(
+                "holds vectors of model '{}', not of '{}'",
+                escape_name(&info.model),
+                escape_name(model.as_bytes())
+            ),
+            _ => return Ok(()),
+        };
+        Err(Failure::Failed(format!(
+            "collection '{}' is there already and {other}; choose another name, or leave the \
+             option out",
+            self.collection
+        )))
     }
 
     /// Where the file goes: into a directory under its own name, or to a name that is free.
@@ -161,27 +232,22 @@ impl Arguments {
         }
     }
 
-    /// Copies the file's bytes in and returns its inode number.
-    fn store(&self, image: &Image, path: &Path) -> Outcome<u64> {
+    /// Copies the file's bytes in.
+    fn store(&self, target: &vexfs_engine::File<'_>) -> Outcome {
         let fail =
             |error: std::io::Error| Failure::about(self.source.as_os_str().as_bytes(), error);
         let mut source = File::open(&self.source).map_err(fail)?;
         let total = source.metadata().map_err(fail)?.len();
         let bar = output::progress("storing", total, true);
-        let target = image.create_file(path, 0o644)?;
         let mut buffer = vec![0; PIECE_BYTES];
         let mut offset = 0;
         loop {
             let length = source.read(&mut buffer).map_err(fail)?;
             if length == 0 {
                 bar.finish_and_clear();
-                return Ok(target.number());
+                return Ok(());
             }
-            if let Err(error) = target.write_at(offset, &buffer[..length]) {
-                drop(target);
-                image.remove_file(path)?;
-                return Err(error.into());
-            }
+            target.write_at(offset, &buffer[..length])?;
             offset += length as u64;
             bar.inc(length as u64);
         }
@@ -192,7 +258,7 @@ impl Arguments {
         image: &Image,
         info: &CollectionInfo,
         inode: u64,
-        rows: &mut ArrayReader<impl Read + std::io::Seek>,
+        rows: &mut ArrayReader<File>,
         converter: &RowConverter,
     ) -> Outcome {
         let layout = rows.layout();
@@ -229,10 +295,11 @@ impl Arguments {
                     bytes,
                 });
             }
-            image
-                .core()
-                .put_vectors(info.number, inode, &puts)
-                .map_err(|error| core_failure(rows.file(), error))?;
+            image.core().put_vectors(info.number, inode, &puts).map_err(|error| match error {
+                // It is the row that is at fault, or else the image.
+                CoreError::InvalidChunk { .. } => core_failure(rows.file(), error),
+                _ => vexfs_engine::Error::new(&self.place.image, error).into(),
+            })?;
             first += count as u64;
             bar.inc(count as u64);
         }
