@@ -2,6 +2,7 @@
 //! What a device or file holds already, by the marks that file systems, partition tables and the
 //! like leave at known places.
 
+use std::fs::File;
 use vexfs_engine::Device;
 use vexfs_engine::core::BlockDevice;
 use vexfs_engine::core::layout::{SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSETS};
@@ -46,6 +47,10 @@ const MARKS: &[Mark] = &[
     mark("HFS+", 0x400, b"H+\0\x04"),
     mark("HFS+", 0x400, b"HX\0\x05"),
     mark("APFS", 0x20, b"NXSB"),
+    mark("OCFS2", 0x2000, b"OCFSV2"),
+    mark("GFS2", 0x1_0000, b"\x01\x16\x19\x70\x00\x00\x00\x01"),
+    mark("cramfs", 0, b"\x45\x3d\xcd\x28"),
+    mark("romfs", 0, b"-rom1fs-"),
     mark("NTFS", 3, b"NTFS    "),
     mark("exFAT", 3, b"EXFAT   "),
     mark("BitLocker", 3, b"-FVE-FS-"),
@@ -65,22 +70,62 @@ const MARKS: &[Mark] = &[
     mark("a partition table or boot record", 0x1fe, b"\x55\xaa"),
 ];
 
+/// A mark whose place is told from the end of the device: `before_end` bytes before the last multiple
+/// of `unit`.
+struct EndMark {
+    name: &'static str,
+    unit: u64,
+    before_end: u64,
+    bytes: &'static [u8],
+}
+
+const fn end_mark(name: &'static str, unit: u64, before_end: u64, bytes: &'static [u8]) -> EndMark {
+    EndMark { name, unit, before_end, bytes }
+}
+
+const END_MARKS: &[EndMark] = &[
+    // Format 0.90 of Linux's RAID, then format 1.0.
+    end_mark("RAID", 0x1_0000, 0x1_0000, b"\xfc\x4e\x2b\xa9"),
+    end_mark("RAID", 0x1000, 0x2000, b"\xfc\x4e\x2b\xa9"),
+    end_mark("RAID of Intel's firmware", 0x200, 0x400, b"Intel Raid ISM Cfg Sig. "),
+    end_mark("RAID of a firmware", 0x200, 0x200, b"\xde\x11\xde\x11"),
+    end_mark("a GPT partition table", 0x200, 0x200, b"EFI PART"),
+    end_mark("a GPT partition table", 0x1000, 0x1000, b"EFI PART"),
+];
+
+impl EndMark {
+    /// Where it is on a device of this size, if it is large enough.
+    fn offset(&self, size_bytes: u64) -> Option<u64> {
+        (size_bytes / self.unit * self.unit).checked_sub(self.before_end)
+    }
+}
+
 /// Where the uberblocks of ZFS's first label lie, and the number each begins with.
 const ZFS_UBERBLOCKS: (u64, u64) = (128 << 10, 256 << 10);
 const ZFS_UBERBLOCK_BYTES: u64 = 1 << 10;
 const ZFS_MAGIC: u64 = 0x00ba_b10c;
 
-/// Bytes at the start that are looked at for data of no known kind.
-const DATA_BYTES: u64 = 1 << 20;
+/// Bytes of a file that are read at a time in search of anything but zeros.
+const READ_BYTES: u64 = 1 << 20;
+/// Bytes of a file that are read at most. Holes cost nothing; who has more than this in zeros has to
+/// insist.
+const READ_BYTES_MAX: u64 = 64 << 30;
 
 /// What the device holds already; `None` if it looks empty. Regular files count as in use too if
-/// their first MiB holds anything but zeros.
+/// they hold anything but zeros.
 ///
 /// # Errors
 /// Those of reading the device.
 pub fn find(device: &Device) -> Result<Option<&'static str>, vexfs_engine::Error> {
     for mark in MARKS {
         if read_at(device, mark.offset, mark.bytes.len())? == mark.bytes {
+            return Ok(Some(mark.name));
+        }
+    }
+    for mark in END_MARKS {
+        if let Some(offset) = mark.offset(device.size_bytes())
+            && read_at(device, offset, mark.bytes.len())? == mark.bytes
+        {
             return Ok(Some(mark.name));
         }
     }
@@ -97,8 +142,35 @@ pub fn find(device: &Device) -> Result<Option<&'static str>, vexfs_engine::Error
     if device.is_block_device() {
         return Ok(None);
     }
-    let start = read_at(device, 0, DATA_BYTES as usize)?;
-    Ok(start.iter().any(|byte| *byte != 0).then_some("data of a kind unknown here"))
+    find_data(device)
+}
+
+/// What a file holds that has no mark, if anything.
+fn find_data(device: &Device) -> Result<Option<&'static str>, vexfs_engine::Error> {
+    // Opened once more for its holes alone; without that they are read as the zeros they are.
+    let file = File::open(device.path()).ok();
+    let (mut at, mut read) = (0, 0);
+    loop {
+        if let Some(file) = &file {
+            match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+                Ok(data) => at = data,
+                Err(rustix::io::Errno::NXIO) => return Ok(None),
+                Err(_) => {}
+            }
+        }
+        let bytes = read_at(device, at, READ_BYTES as usize)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(Some("data of a kind unknown here"));
+        }
+        at += bytes.len() as u64;
+        read += bytes.len() as u64;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if read > READ_BYTES_MAX {
+            return Ok(Some("more than is looked through for data"));
+        }
+    }
 }
 
 /// Zeros the marks of what was there, so that nobody finds it beside the new file system. What lies
@@ -112,6 +184,13 @@ pub fn wipe(device: &Device) -> Result<(), vexfs_engine::Error> {
         // A new file stays without blocks where it is zero.
         if present.iter().any(|byte| *byte != 0) {
             device.write_zeros(offset, length)?;
+        }
+    }
+    for mark in END_MARKS {
+        if let Some(offset) = mark.offset(device.size_bytes())
+            && read_at(device, offset, mark.bytes.len())? == mark.bytes
+        {
+            device.write_zeros(offset, mark.bytes.len() as u64)?;
         }
     }
     Ok(())
@@ -166,11 +245,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_data_is_in_use() {
+    fn a_file_with_data_anywhere_is_in_use() {
         assert_eq!(found(b"my thesis"), Some("data of a kind unknown here"));
-        let mut bytes = vec![0; 3 << 20];
-        bytes[2 << 20] = 1;
-        assert_eq!(found(&bytes), None);
+        for at in [0, 2 << 20, (3 << 20) - 1] {
+            let mut bytes = vec![0; 3 << 20];
+            bytes[at] = 1;
+            assert_eq!(found(&bytes), Some("data of a kind unknown here"), "at {at}");
+        }
+    }
+
+    #[test]
+    fn holes_are_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        let device = Device::open(file.path(), Access::Write).unwrap();
+        assert_eq!(find(&device).unwrap(), None);
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), b"x", 1 << 39).unwrap();
+        assert_eq!(find(&device).unwrap(), Some("data of a kind unknown here"));
+    }
+
+    #[test]
+    fn marks_at_the_end_are_found_and_wiped() {
+        // Also of sizes that are no multiple of any unit.
+        for size in [4 << 20, (4 << 20) + 0x1_2345] {
+            for mark in END_MARKS {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                let mut bytes = vec![0; size];
+                let offset = mark.offset(size as u64).unwrap() as usize;
+                bytes[offset..][..mark.bytes.len()].copy_from_slice(mark.bytes);
+                std::fs::write(file.path(), &bytes).unwrap();
+                let device = Device::open(file.path(), Access::Write).unwrap();
+                assert_eq!(find(&device).unwrap(), Some(mark.name), "at {offset:#x}");
+                wipe(&device).unwrap();
+                assert_eq!(find(&device).unwrap(), None);
+            }
+        }
     }
 
     #[test]

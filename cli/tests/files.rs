@@ -36,10 +36,14 @@ fn what_holds_something_is_refused_without_force_and_left_as_it_is() {
     ext4[0x438..0x43a].copy_from_slice(b"\x53\xef");
     std::fs::write(tools.path("ext4.img"), &ext4).unwrap();
     std::fs::write(tools.path("thesis.txt"), "years of work").unwrap();
+    // Zeros for long, as a disk image may have before its first partition.
+    let late = [vec![0; 5 << 20], b"years of work".to_vec()].concat();
+    std::fs::write(tools.path("late.img"), late).unwrap();
     for (name, what) in [
         ("a.img", "holds VexFS"),
         ("ext4.img", "holds ext2, ext3 or ext4"),
         ("thesis.txt", "holds data"),
+        ("late.img", "holds data"),
     ] {
         let before = std::fs::read(tools.path(name)).unwrap();
         let said = tools.fails(1, &["mkfs.vexfs", name, "8M"]);
@@ -65,6 +69,8 @@ fn a_dry_run_changes_nothing() {
     assert!(said.contains("would be made") && !tools.path("new.img").exists(), "{said}");
     let before = std::fs::read(tools.path("a.img")).unwrap();
     assert!(tools.fails(1, &["mkfs.vexfs", "-n", "a.img", "64M"]).contains("holds VexFS"));
+    let said = tools.fails(1, &["mkfs.vexfs", "-n", "missing/new.img", "64M"]);
+    assert!(said.contains("missing/new.img: No such file"), "{said}");
     let said = tools.ok(&["mkfs.vexfs", "-n", "-f", "a.img", "64M"]);
     assert!(said.contains("would be grown and overwritten"), "{said}");
     assert!(std::fs::read(tools.path("a.img")).unwrap() == before);

@@ -8,11 +8,12 @@ use crate::place::{owner, printable};
 use crate::signature;
 use crate::size::parse_size;
 use clap::{Args, Parser};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use vexfs_engine::core::BlockDevice;
 use vexfs_engine::core::layout::{BLOCK_LOG2_RANGE, FILESYSTEM_BYTES_MIN};
-use vexfs_engine::{Access, CreateOptions, Device, Image, Reason};
+use vexfs_engine::{Access, CoreError, CreateOptions, Device, Image, Reason};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +25,9 @@ Examples:
 What holds data already is refused without -f: another file system, a partition table, a file that \
 is not empty, a device that is mounted. Everything on it is lost.";
 
-/// Makes a VexFS file system in an image file or on a block device.
+/// Makes a VexFS file system in an image file or on a block device
 #[derive(Debug, Parser)]
-#[command(name = "mkfs.vexfs", version, about, after_help = EXAMPLES)]
+#[command(name = "mkfs.vexfs", version, after_help = EXAMPLES)]
 pub struct CommandLine {
     /// Its arguments.
     #[command(flatten)]
@@ -85,6 +86,19 @@ fn parse_uuid(text: &str) -> Result<Identity, String> {
     }
 }
 
+/// A failure to make a file system, of which nothing is worth keeping.
+fn not_made(error: vexfs_engine::Error) -> Failure {
+    match error.core() {
+        Some(CoreError::Device(_) | CoreError::Poisoned) => {
+            Failure::about(error.object.as_bytes(), &error.reason).hint(
+                "No file system was made. See to the disk below (is it full?), then run the \
+                 command again with -f.",
+            )
+        }
+        _ => error.into(),
+    }
+}
+
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
@@ -107,19 +121,22 @@ impl Arguments {
         let is_device = device.as_ref().is_some_and(Device::is_block_device);
         let bytes = self.check_size(device_bytes, is_device, block_bytes)?;
         if self.dry_run {
+            if !exists {
+                self.check_directory()?;
+            }
             return self.say_would(device.as_ref(), bytes, block_bytes);
         }
         let image = match device {
             Some(device) => {
                 signature::wipe(&device)?;
-                Image::create_on(device, self.size, &options)?
+                Image::create_on(device, self.size, &options).map_err(not_made)?
             }
-            None => Image::create(&self.image, self.size, &options)?,
+            None => Image::create(&self.image, self.size, &options).map_err(not_made)?,
         };
         if !self.quiet {
             self.say(&image)?;
         }
-        Ok(image.close()?)
+        image.close().map_err(not_made)
     }
 
     /// Checks what the engine would only refuse after something was changed.
@@ -161,6 +178,16 @@ impl Arguments {
             )));
         }
         Ok(bytes)
+    }
+
+    /// Checks what making a new file would, for a dry run.
+    fn check_directory(&self) -> Outcome {
+        use rustix::fs::{Access, access};
+        let above = self.image.parent().filter(|path| !path.as_os_str().is_empty());
+        let above = above.unwrap_or(Path::new("."));
+        access(above, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
+            Failure::about(self.image.as_os_str().as_bytes(), std::io::Error::from(errno))
+        })
     }
 
     /// Opens what is there, unless it holds something and nothing forces it.
