@@ -326,6 +326,11 @@ fn manual_pages_and_completions_are_made_for_every_command() {
     let page = |name: &str| std::fs::read_to_string(tools.path("share/man").join(name)).unwrap();
     assert!(page("man8/mkfs.vexfs.8").contains("mkfs.vexfs"));
     assert!(page("man8/fsck.vexfs.8").contains("Exit codes"));
+    for (file, about) in [("man8/mkfs.vexfs.8", "Makes a"), ("man8/fsck.vexfs.8", "Checks a")] {
+        let text = page(file);
+        assert!(text.contains(".SH EXAMPLES") && text.contains(".SH NOTES"), "{file}: {text}");
+        assert!(text.contains(&format!(".vexfs \\- {about}")) && !text.contains("EXTRA"), "{text}");
+    }
     assert!(page("man1/vexfs-cp.1").contains("vexfs cp"));
     assert!(page("man1/vexfs-collection-create.1").contains("vexfs collection create"));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -50,9 +50,9 @@ Without -n, -p, -a and -y it asks before it changes anything, or, without a term
 Exit codes: 0 nothing found, 1 all put right, 4 something is wrong still, 8 the check could not be \
 done, 16 wrong usage.";
 
-/// Checks a VexFS file system in an image file or on a block device, and repairs it.
+/// Checks a VexFS file system in an image file or on a block device, and repairs it
 #[derive(Debug, Parser)]
-#[command(name = "fsck.vexfs", version, about, after_help = EXAMPLES)]
+#[command(name = "fsck.vexfs", version, after_help = EXAMPLES)]
 pub struct CommandLine {
     /// Its arguments.
     #[command(flatten)]

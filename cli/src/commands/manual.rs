@@ -47,12 +47,64 @@ fn write_pages(command: clap::Command, name: &str, section: &str, folder: &Path)
     let path = folder.join(format!("{name}.{section}"));
     // The page is found by this name; how the command is called stays in the synopsis.
     let call = command.get_bin_name().unwrap_or(name).to_owned();
-    let command = command.name(name.to_owned()).bin_name(call);
+    let more = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let command = command.name(name.to_owned()).bin_name(call).after_help(None::<&str>);
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
         .section(section)
         .manual("VexFS")
         .render(&mut page)
-        .and_then(|()| std::fs::write(&path, page))
+        .and_then(|()| {
+            page.extend_from_slice(sections(&more).as_bytes());
+            std::fs::write(&path, page)
+        })
         .map_err(|error| Failure::about(path.as_os_str().as_encoded_bytes(), error))
+}
+
+/// What stands behind the options of a help text, in the language of manual pages: its examples,
+/// line for line, and its other paragraphs.
+fn sections(help: &str) -> String {
+    let (mut examples, mut notes) = (String::new(), String::new());
+    for paragraph in help.split("\n\n") {
+        match paragraph.split_once('\n') {
+            Some((head, lines)) if head.starts_with("Example") => {
+                examples.push_str(".SH EXAMPLES\n.nf\n");
+                examples.extend(lines.lines().map(|line| escape_roff(unindented(line)) + "\n"));
+                examples.push_str(".fi\n");
+            }
+            _ if paragraph.trim().is_empty() => {}
+            _ => {
+                notes.push_str(if notes.is_empty() { ".SH NOTES\n" } else { ".PP\n" });
+                notes.extend(paragraph.lines().map(|line| escape_roff(line.trim()) + "\n"));
+            }
+        }
+    }
+    examples + &notes
+}
+
+/// A line without the two spaces that help texts indent examples by.
+fn unindented(line: &str) -> &str {
+    line.strip_prefix("  ").unwrap_or(line)
+}
+
+/// A line that roff takes for text whatever it begins with.
+fn escape_roff(line: &str) -> String {
+    let escaped = line.replace('\\', "\\e").replace('-', "\\-");
+    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_keep_their_lines_and_text_is_no_command() {
+        let page = sections(
+            "Examples:\n  vexfs ls -l a:/\n    more\n  .vexfs\n\nOne\n'note'.\n\nAnother.",
+        );
+        let expected = ".SH EXAMPLES\n.nf\nvexfs ls \\-l a:/\n  more\n\\&.vexfs\n.fi\n.SH NOTES\n\
+                        One\n\
+                        \\&'note'.\n.PP\nAnother.\n";
+        assert_eq!(page, expected);
+    }
 }
