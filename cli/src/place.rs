@@ -4,10 +4,12 @@
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vexfs_engine::{Image, OpenOptions};
+use vexfs_engine::{Image, OpenOptions, Reason};
 
 /// A place in an image: `IMAGE:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +149,15 @@ pub fn open_for_change(image: &Path) -> Outcome<Image> {
 
 fn open_with(image: &Path, commit_interval: Option<Duration>) -> Outcome<Image> {
     let options = OpenOptions { commit_interval, ..OpenOptions::default() };
-    Image::open(image, &options).map_err(Failure::from)
+    Image::open(image, &options).map_err(|error| match &error.reason {
+        // What can be read and not written is so named; who may not read it is told of that.
+        Reason::Host(why)
+            if why.kind() == ErrorKind::PermissionDenied && File::open(image).is_ok() =>
+        {
+            Failure::about(image.as_os_str().as_bytes(), "read-only: it cannot be changed")
+        }
+        _ => error.into(),
+    })
 }
 
 #[cfg(test)]

@@ -384,8 +384,8 @@ fn wrong_input_is_refused_with_words_and_changes_nothing() {
     fixture.ok(&["vector", "put", "@:/f", "v", "--values", "1,2,3"]);
 
     let search = |extra: &[&'static str]| [&["search", "@:/", "v", "--npy"], extra].concat();
-    says(1, &search(&["three.npy", "-k", "0"]), "-k 0: a search finds 1 to");
-    says(1, &search(&["three.npy", "-k", "100000000"]), "a search finds 1 to");
+    says(2, &search(&["three.npy", "-k", "0"]), "-k 0: a search finds 1 to");
+    says(2, &search(&["three.npy", "-k", "100000000"]), "a search finds 1 to");
     says(1, &search(&["two.npy"]), "3");
     says(1, &search(&["zero.npy"]), "zero");
     says(1, &search(&["nan.npy:1"]), "not");
@@ -525,4 +525,59 @@ fn embedding_again_asks_the_embedder_again() {
     fixture.ok(&["embed", "@:/", "texts"]);
     let report = &fixture.json(&["embed", "@:/", "texts", "--again", "--json"])[0];
     assert_eq!((&report["embedded"], &report["reused"]), (&2.into(), &0.into()));
+}
+
+#[test]
+fn options_that_make_no_sense_are_named_with_what_is_possible() {
+    let fixture = Fixture::new();
+    fixture.npy("good.npy", &[&[1.0, 2.0], &[3.0, 0.0]]);
+    fixture.npy("bad.npy", &[&[1.0, 2.0], &[3.0, f32::NAN]]);
+    fixture.raw_npy("none.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }", &[]);
+    let row = |columns: i32| {
+        let row: Vec<f32> = vec![1.0; columns as usize];
+        let components = row.iter().flat_map(|value| value.to_le_bytes());
+        columns.to_le_bytes().into_iter().chain(components).collect::<Vec<u8>>()
+    };
+    std::fs::write(fixture.path("varying.fvecs"), [row(2), row(3), row(2)].concat()).unwrap();
+    fixture.ok(&["import", "--create", "@:/v.npy", "c", "good.npy"]);
+    for (code, words, said) in [
+        (2, vec!["search", "@:/", "c"], "<--text <S>|--like <IMAGE:/file>|--npy <FILE[:ROW]>>"),
+        (2, vec!["search", "@:/", "c", "--text", "x", "-k", "0"], "Try 'vexfs search --help'"),
+        (2, vec!["search", "@:/", "c", "--text", "x", "-k", "100000000"], "a search finds 1 to"),
+        (
+            2,
+            vec!["search", "@:/", "c", "--npy", "good.npy", "--tag", "9-5"],
+            "the smaller one first",
+        ),
+        (1, vec!["search", "@:/", "c", "--npy", "bad.npy"], "bad.npy: row 1: component 1"),
+        (1, vec!["search", "@:/", "c", "--npy", "bad.npy:1"], "bad.npy: row 1: component 1"),
+        (1, vec!["search", "@:/", "c", "--npy", "none.npy"], "none.npy has no rows"),
+        (1, vec!["import", "@:/w.npy", "c", "none.npy"], "none.npy has no rows"),
+        (1, vec!["import", "@:/w", "c", "varying.fvecs"], "dimension 3 in row 1, but 2 in row 0"),
+        (2, vec!["vector", "put", "@:/v.npy", "c"], "<--npy <FILE[:ROW]>|--values <X,Y,...>>"),
+        (2, vec!["vector", "rm", "@:/v.npy", "c"], "<--chunk <CHUNK>|--all>"),
+        (
+            2,
+            vec!["collection", "create", "@", "x", "--dim", "2", "--type", "i8", "--quant", "i8"],
+            "--quant i8 is not possible for --type i8 and --metric l2; possible: none",
+        ),
+    ] {
+        let text = fixture.fails(code, &words);
+        assert!(text.contains(said), "{words:?}: {text}");
+    }
+    let sized = ["search", "@:/", "c", "--npy", "good.npy:0", "--min-size", "1K", "--json"];
+    assert!(fixture.json(&sized).is_empty());
+    // The rows are binary, however much their bytes look like text.
+    let shown = fixture.ok(&["search", "@:/", "c", "--npy", "good.npy:0"]);
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+}
+
+#[test]
+fn a_stale_hit_shows_what_is_there_now() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/a", "a wise old owl sat in an oak")]);
+    fixture.ok(&["embed", "@:/", "texts"]);
+    fixture.write(&[("/a", "the more he saw the less he spoke")]);
+    let shown = fixture.ok(&["search", "@:/", "texts", "--text", "wise old owl"]);
+    assert!(shown.contains(", stale)") && shown.contains("now: the more he saw"), "{shown}");
 }

@@ -3,7 +3,7 @@
 //! (<http://corpus-texmex.irisa.fr/>): each row is its dimension as a little-endian signed integer
 //! of 32 bits, then its components, little endian.
 
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use super::{ArrayFault, COLUMNS_MAX, Component, Layout, Placement, cut_short};
 
@@ -33,6 +33,17 @@ pub(super) fn read_first<R: Read + Seek>(
     let stride = placement.stride_bytes();
     placement.layout.rows = file_bytes / stride;
     if !file_bytes.is_multiple_of(stride) {
+        // A row of another dimension is the likelier reason than an end that is missing.
+        for row in 1..=placement.layout.rows {
+            source.seek(SeekFrom::Start(row * stride)).map_err(ArrayFault::Io)?;
+            if source.read_exact(&mut prefix).is_err() {
+                break;
+            }
+            let found = i32::from_le_bytes(prefix);
+            if found != dimension {
+                return Err(ArrayFault::RowDimension { row, found, expected: columns });
+            }
+        }
         return Err(ArrayFault::Truncated { row: placement.layout.rows });
     }
     Ok(placement)

@@ -5,8 +5,8 @@ use crate::collection::{
     MetricName, TypeName, build_graph, collection_failure, find, quantization_name, shape_text,
 };
 use crate::escape::escape_name;
-use crate::failure::Outcome;
-use crate::output::{self, Align, Table, human_bytes, human_time};
+use crate::failure::{Failure, Outcome};
+use crate::output::{self, Align, Table, counted, human_bytes, human_time, with_path};
 use crate::place::{open, open_for_change};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -124,7 +124,6 @@ impl Arguments {
 
 impl Create {
     fn run(&self) -> Outcome {
-        let image = open_for_change(&self.image)?;
         let quantization = match self.quant {
             QuantizationName::None => Quantization::None,
             QuantizationName::I8 => Quantization::I8,
@@ -143,22 +142,43 @@ impl Create {
             degree: self.degree,
             build_effort: self.build_effort,
         };
+        if !quantization.suits(&options.shape) {
+            return Err(self.no_such_quantization(&options.shape));
+        }
+        let image = open_for_change(&self.image)?;
         image.core().create_collection(&options).map_err(|error| {
-            crate::failure::Failure::about(format!("collection {}", self.name), describe(&error))
+            Failure::about(format!("collection {}", self.name), describe(&error))
         })?;
         Ok(image.close()?)
     }
 }
 
+impl Create {
+    /// Says which values of `--quant` are possible.
+    fn no_such_quantization(&self, shape: &Shape) -> Failure {
+        let all = [Quantization::None, Quantization::I8, Quantization::F16, Quantization::Bit];
+        let possible: Vec<&str> = all
+            .into_iter()
+            .filter(|quantization| quantization.suits(shape))
+            .map(quantization_name)
+            .collect();
+        Failure::usage(format!(
+            "--quant {} is not possible for --type {} and --metric {}; possible: {}",
+            self.quant.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned()),
+            TypeName::of(shape.element),
+            MetricName::of(shape.metric),
+            possible.join(", ")
+        ))
+    }
+}
+
 /// A collection as JSON.
 fn to_json(info: &CollectionInfo) -> Value {
-    json!({
-        "name": escape_name(&info.name),
+    let fields = json!({
         "number": info.number,
         "dimension": info.shape.dimension,
         "type": TypeName::of(info.shape.element),
         "metric": MetricName::of(info.shape.metric),
-        "model": escape_name(&info.model),
         "quantization": quantization_name(info.quantization),
         "degree": info.degree,
         "build_effort": info.build_effort,
@@ -170,7 +190,8 @@ fn to_json(info: &CollectionInfo) -> Value {
         "stored_bytes": info.stored_bytes,
         "damaged": info.damaged,
         "graph_damaged": info.graph_damaged,
-    })
+    });
+    with_path(with_path(fields, "name", &info.name), "model", &info.model)
 }
 
 impl List {
@@ -257,9 +278,9 @@ impl Named {
             );
         }
         output::line(&format!(
-            "{}: {} vectors in the graph, {}",
+            "{}: {} in the graph, {}",
             escape_name(self.name.as_bytes()),
-            done.inserted,
+            counted(done.inserted, "vector"),
             human_time(start.elapsed())
         ))
     }

@@ -4,7 +4,7 @@
 use crate::arrays::{ArrayWriter, Component};
 use crate::collection::{collection_failure, find};
 use crate::failure::{Failure, Outcome, core_failure};
-use crate::output;
+use crate::output::{self, counted};
 use crate::place::open;
 use clap::Args;
 use std::os::unix::ffi::OsStrExt;
@@ -70,6 +70,6 @@ impl Arguments {
         }
         writer.finish()?;
         bar.finish_and_clear();
-        output::line(&format!("{written} vectors of '{}' written", self.collection))
+        output::line(&format!("{} of '{}' written", counted(written, "vector"), self.collection))
     }
 }

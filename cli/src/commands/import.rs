@@ -44,9 +44,7 @@ pub struct Arguments {
     /// Make the collection if it is not there, of the file's type and dimension
     #[arg(long)]
     create: bool,
-    /// Metric of a collection that is made
-    ///
-    /// [default: l2]
+    /// Metric of a collection that is made; l2 if not given
     #[arg(long, value_name = "M", requires = "create")]
     metric: Option<MetricName>,
     /// Model tag of a collection that is made

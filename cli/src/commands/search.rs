@@ -3,14 +3,16 @@
 
 use crate::arrays::{ArrayReader, Component, RowConverter, float_row};
 use crate::collection::{distance_value, find};
-use crate::commands::vector::{file_and_row, read_row};
+use crate::commands::vector::{check_row, file_and_row, read_row};
 use crate::embedder::{CommandLimits, from_name};
 use crate::escape::{escape_name, first_words};
 use crate::failure::{Failure, Outcome, complain, core_failure};
-use crate::output;
+use crate::output::{self, with_path};
+use crate::passage::{HEAD_BYTES, is_binary};
 use crate::place::{Place, place_parser};
+use crate::size::parse_size;
 use crate::time::parse_time;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -33,6 +35,7 @@ const JSON_CHARACTERS: usize = 400;
 
 /// Arguments of `vexfs search`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("query").required(true).args(["text", "like", "npy"]))]
 #[command(after_help = "Examples:\n  \
     vexfs search notes.vexfs:/ texts --text 'no warranty of any kind' -k 5\n  \
     vexfs search notes.vexfs:/papers texts --like notes.vexfs:/papers/a.txt --suffix .txt\n  \
@@ -46,12 +49,11 @@ pub struct Arguments {
     /// Name of the collection
     collection: String,
     /// Find what is close to this text
-    #[arg(long, value_name = "S", required_unless_present_any = ["like", "npy"],
-          conflicts_with_all = ["like", "npy"])]
+    #[arg(long, value_name = "S")]
     text: Option<String>,
     /// Find what is close to the passages of this file of the same image; the file itself is left
     /// out
-    #[arg(long, value_name = "IMAGE:/file", value_parser = place_parser(), conflicts_with = "npy")]
+    #[arg(long, value_name = "IMAGE:/file", value_parser = place_parser())]
     like: Option<Place>,
     /// Find what is close to a row of a vector file, or to each of its rows
     #[arg(long, value_name = "FILE[:ROW]")]
@@ -74,11 +76,11 @@ pub struct Arguments {
     /// Only files changed since: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2days
     #[arg(long, value_name = "T")]
     newer: Option<String>,
-    /// Only files of at least this many bytes
-    #[arg(long, value_name = "BYTES")]
+    /// Only files of at least this many bytes (K, M, G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     min_size: Option<u64>,
-    /// Only files of at most this many bytes
-    #[arg(long, value_name = "BYTES")]
+    /// Only files of at most this many bytes (K, M, G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
     /// Only files of this user
     #[arg(long, value_name = "U")]
@@ -114,7 +116,10 @@ impl Arguments {
     /// Does it.
     pub fn run(&self) -> Outcome {
         if !(1..=SEARCH_K_MAX).contains(&self.k) {
-            return Err(Failure::new(format!("-k {}: a search finds 1 to {SEARCH_K_MAX}", self.k)));
+            return Err(Failure::usage(format!(
+                "-k {}: a search finds 1 to {SEARCH_K_MAX}",
+                self.k
+            )));
         }
         let image = self.place.open()?;
         let scope = image.resolve(&self.place.path)?;
@@ -270,7 +275,12 @@ impl Arguments {
             Some(text) => {
                 let (from, to) = text.split_once('-').unwrap_or((text, text));
                 match (from.parse(), to.parse()) {
-                    (Ok(from), Ok(to)) => Some(from..=to),
+                    (Ok(from), Ok(to)) if from <= to => Some(from..=to),
+                    (Ok::<u64, _>(_), Ok::<u64, _>(_)) => {
+                        return Err(Failure::Usage(format!(
+                            "--tag: no number is in '{text}': write the smaller one first"
+                        )));
+                    }
                     _ => {
                         return Err(Failure::Usage(format!("--tag: '{text}' is not A or A-B")));
                     }
@@ -333,7 +343,6 @@ impl Arguments {
                 let mut object = json!({
                     "rank": rank,
                     "distance": distance_value(hit.distance),
-                    "path": escape_name(path.as_os_str().as_bytes()),
                     "ino": hit.inode,
                     "chunk": hit.chunk,
                     "offset": hit.offset,
@@ -344,7 +353,7 @@ impl Arguments {
                 if several {
                     object["query"] = json!(query);
                 }
-                output::json(&object)?;
+                output::json(&with_path(object, "path", path.as_os_str().as_bytes()))?;
                 continue;
             }
             let range = match hit.length {
@@ -359,7 +368,8 @@ impl Arguments {
             ))?;
             let words = first_words(&text, PREVIEW_CHARACTERS);
             if !words.is_empty() {
-                output::line(&format!("               {words}"))?;
+                let now = if hit.fresh { "" } else { "now: " };
+                output::line(&format!("               {now}{words}"))?;
             }
         }
         if self.json {
@@ -404,11 +414,14 @@ fn nearest_of_all(mut hits: Vec<(usize, SearchHit)>, k: usize) -> Vec<(usize, Se
     hits
 }
 
-/// The first bytes of what a hit describes, for a fresh one: a stale range may hold anything. A
-/// file that cannot be read has none; the hit is printed all the same.
+/// The first bytes of what a hit describes; for a stale one, what is there now. A binary file, or one
+/// that cannot be read, has none; the hit is printed all the same.
 fn preview(image: &Image, hit: &SearchHit) -> Vec<u8> {
-    if !hit.fresh {
-        return Vec::new();
+    // Numbers may look like text where they are, but not the beginning of their file.
+    let mut head = vec![0; HEAD_BYTES];
+    match image.core().read(hit.inode, 0, &mut head) {
+        Ok(read) if !is_binary(&head[..read]) => {}
+        _ => return Vec::new(),
     }
     let length = match hit.length {
         0 => PREVIEW_BYTES,
@@ -416,7 +429,7 @@ fn preview(image: &Image, hit: &SearchHit) -> Vec<u8> {
     };
     let mut bytes = vec![0; length];
     match image.core().read(hit.inode, hit.offset, &mut bytes) {
-        Ok(read) if !crate::passage::is_binary(&bytes[..read]) => {
+        Ok(read) if !is_binary(&bytes[..read]) => {
             bytes.truncate(read);
             bytes
         }
@@ -471,9 +484,16 @@ pub fn all_query_rows(file: &Path, shape: &Shape) -> Outcome<Vec<u8>> {
     let (mut raw, mut queries) = (Vec::new(), Vec::new());
     while reader.read_rows(4096, &mut raw)? > 0 {
         for row in raw.chunks_exact(converter.source_row_bytes()) {
-            converter.convert(row, &mut queries).map_err(fail)?;
+            let number = queries.len() / shape.row_bytes().max(1);
+            let fail = |why| Failure::Failed(format!("{name}: row {number}: {why}"));
+            let start = queries.len();
+            converter.convert(row, &mut queries).map_err(|error| fail(error.to_string()))?;
+            check_row(shape, &queries[start..]).map_err(fail)?;
         }
         raw.clear();
+    }
+    if queries.is_empty() {
+        return Err(Failure::Failed(format!("{name} has no rows")));
     }
     Ok(queries)
 }

@@ -5,12 +5,13 @@ use crate::arrays::{ArrayReader, Component, RowConverter, float_row, row_values}
 use crate::collection::{collection_failure, find};
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome, complain, core_failure};
-use crate::output::{self, Align, Table};
+use crate::output::{self, Align, Table, with_path};
 use crate::place::{Place, place_parser};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use vexfs_engine::CoreError;
 use vexfs_engine::core::{CollectionInfo, VectorInfo, VectorPut};
 use vexfs_simd::Shape;
 
@@ -44,6 +45,7 @@ struct Of {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("vector").required(true).args(["npy", "values"]))]
 #[command(after_help = "Examples:\n  \
     vexfs vector put data.vexfs:/cat.jpg images --npy embeddings.npy:17\n  \
     vexfs vector put data.vexfs:/a.txt points --values 0.5,1,-2 --chunk 3 --offset 100 --length 50")]
@@ -51,10 +53,10 @@ struct Put {
     #[command(flatten)]
     of: Of,
     /// A row of a vector file; row 0 if none is named
-    #[arg(long, value_name = "FILE[:ROW]", required_unless_present = "values")]
+    #[arg(long, value_name = "FILE[:ROW]")]
     npy: Option<String>,
     /// The components, separated by commas
-    #[arg(long, value_name = "X,Y,...", conflicts_with = "npy", allow_hyphen_values = true)]
+    #[arg(long, value_name = "X,Y,...", allow_hyphen_values = true)]
     values: Option<String>,
     /// Chunk of the file; one that has a vector gets the new one
     #[arg(long, default_value_t = 0)]
@@ -87,6 +89,7 @@ struct Get {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("removed").required(true).args(["chunk", "all"]))]
 #[command(after_help = "Examples:\n  \
     vexfs vector rm data.vexfs:/cat.jpg images --chunk 3\n  \
     vexfs vector rm data.vexfs:/cat.jpg images --all")]
@@ -94,10 +97,10 @@ struct Remove {
     #[command(flatten)]
     of: Of,
     /// The chunk whose vector is removed
-    #[arg(long, required_unless_present = "all")]
+    #[arg(long)]
     chunk: Option<u32>,
     /// Remove all vectors that the file has in the collection
-    #[arg(long, conflicts_with = "chunk")]
+    #[arg(long)]
     all: bool,
 }
 
@@ -148,7 +151,18 @@ pub fn read_row(argument: &str, shape: &Shape) -> Outcome<Vec<u8>> {
             .map_err(fail)?;
     let mut converted = Vec::new();
     converter.convert(&bytes, &mut converted).map_err(fail)?;
+    check_row(shape, &converted).map_err(|why| {
+        Failure::Failed(format!("{}: row {}: {why}", reader.file(), row.unwrap_or(0)))
+    })?;
     Ok(converted)
+}
+
+/// Refuses a vector that a collection of this shape cannot hold or compare, with the reason.
+pub fn check_row(shape: &Shape, row: &[u8]) -> Result<(), String> {
+    match vexfs_simd::detect().check(shape, row) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(vexfs_engine::describe(&CoreError::InvalidVector(why)).to_string()),
+    }
 }
 
 /// Components from the command line as a vector of `shape`.
@@ -164,6 +178,7 @@ fn parse_values(values: &str, shape: &Shape) -> Outcome<Vec<u8>> {
             .map_err(fail)?;
     let mut converted = Vec::new();
     converter.convert(&float_row(&numbers), &mut converted).map_err(fail)?;
+    check_row(shape, &converted).map_err(|why| Failure::Failed(format!("--values: {why}")))?;
     Ok(converted)
 }
 
@@ -203,8 +218,7 @@ impl Put {
 
 /// A vector's description as JSON.
 fn to_json(info: &CollectionInfo, vector: &VectorInfo) -> Value {
-    json!({
-        "collection": escape_name(&info.name),
+    let fields = json!({
         "chunk": vector.chunk,
         "offset": vector.offset,
         "length": vector.length,
@@ -212,7 +226,8 @@ fn to_json(info: &CollectionInfo, vector: &VectorInfo) -> Value {
         "content_version": vector.content_version,
         "tag": vector.tag,
         "row": vector.row,
-    })
+    });
+    with_path(fields, "collection", &info.name)
 }
 
 impl Get {
@@ -222,7 +237,7 @@ impl Get {
         let inode = image.resolve(&self.of.place.path)?;
         let (vector, bytes) = image.core().get_vector(info.number, inode, self.chunk).map_err(
             |error| match error {
-                vexfs_engine::CoreError::NotFound => Failure::about(
+                CoreError::NotFound => Failure::about(
                     self.of.place.image.as_os_str().as_bytes(),
                     format!(
                         "{} has no vector of chunk {} in '{}'",
