@@ -535,3 +535,43 @@ fn a_slash_behind_a_name_means_a_directory() {
     tools.ok(&["vexfs", "mv", "a.img:/other/", "a.img:/moved/"]);
     assert_eq!(tools.ok(&["vexfs", "ls", "a.img:/"]), "f\nmade\nmoved\n");
 }
+
+#[test]
+fn paths_in_json_are_what_they_are_and_bytes_where_they_are_no_text() {
+    let tools = Tools::with_image("16M");
+    let odd = OsStr::from_bytes(b"odd\xff");
+    std::fs::write(tools.path("f"), "some words of text").unwrap();
+    std::fs::create_dir(tools.path("d")).unwrap();
+    std::fs::write(tools.path("d").join(odd), "\0").unwrap();
+    tools.ok(&["vexfs", "cp", "f", "a.img:/back\\slash\tand tab"]);
+    tools.ok(&["vexfs", "cp", "-r", "d", "a.img:/"]);
+    let name = "back\\slash\tand tab";
+    let place = format!("a.img:/{name}");
+    let listed = tools.json(0, &["vexfs", "ls", "--json", "a.img:/"]);
+    assert_eq!(listed[0]["name"], name);
+    assert_eq!(listed[0]["path"], format!("/{name}"));
+    assert!(listed[0].get("path_bytes").is_none());
+    let stat = &tools.json(0, &["vexfs", "stat", "--json", &place])[0];
+    assert_eq!(stat["paths"], serde_json::json!([format!("/{name}")]));
+    let tree = tools.json(0, &["vexfs", "tree", "--json", "a.img:/d"]);
+    assert_eq!(
+        (&tree[1]["path"], &tree[1]["path_bytes"]),
+        (&"/d/odd\\xff".into(), &"2f642f6f6464ff".into())
+    );
+    let report = &tools.json(0, &["vexfs", "embed", "--json", "a.img:/", "texts"])[0];
+    assert_eq!(report["passed_over"]["binary_bytes"], serde_json::json!(["2f642f6f6464ff"]));
+    let words = ["vexfs", "search", "--json", "a.img:/", "texts", "--text", "words"];
+    assert_eq!(tools.json(0, &words)[0]["path"], format!("/{name}"));
+    assert!(tools.ok(&["vexfs", "tree", "a.img:/d"]).ends_with("\n0 directories, 1 file\n"));
+}
+
+#[test]
+fn links_that_cannot_be_are_refused_with_the_reason() {
+    let tools = Tools::with_image("4M");
+    tools.ok(&["vexfs", "mkdir", "a.img:/d"]);
+    let long = "x".repeat(4096);
+    assert!(tools.fails(2, &["vexfs", "ln", "-s", "", "a.img:/l"]).contains("empty target"));
+    assert!(tools.fails(1, &["vexfs", "ln", "-s", &long, "a.img:/l"]).contains("at most 4095"));
+    let said = tools.fails(1, &["vexfs", "ln", "a.img:/d", "a.img:/l"]);
+    assert!(said.contains("hard links to directories are not possible"), "{said}");
+}

@@ -6,9 +6,9 @@ use crate::collection::{MetricName, TypeName, build_graph, collection_failure, f
 use crate::embedder::{CommandLimits, Embedder, from_name};
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome, core_failure};
-use crate::output::{self, human_time};
+use crate::output::{self, counted, human_time, with_paths};
 use crate::passage::{PassageLimits, Passages};
-use crate::place::{Place, place_parser};
+use crate::place::{Place, place_parser, printable};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -105,6 +105,9 @@ struct Work {
     pieces: Vec<Piece>,
 }
 
+/// The files that are passed over, by the reason why.
+type PassedOver = BTreeMap<&'static str, Vec<PathBuf>>;
+
 #[derive(Default)]
 struct Counts {
     files: u64,
@@ -125,7 +128,7 @@ struct Run<'a> {
     /// Passages seen in this run that wait or have a vector, by digest.
     seen: BTreeMap<[u8; 16], (usize, usize)>,
     counts: Counts,
-    passed_over: BTreeMap<String, Vec<String>>,
+    passed_over: PassedOver,
     failed: u64,
     /// Texts to gather before they are embedded.
     waiting_max: usize,
@@ -214,13 +217,12 @@ impl Arguments {
             if entry.inode.is_directory() {
                 continue;
             }
-            let name = || escape_name(entry.path.as_os_str().as_bytes());
             if !entry.inode.is_file() {
-                run.pass_over("not a regular file", name());
+                run.pass_over("not a regular file", entry.path);
                 continue;
             }
             if entry.inode.size == 0 {
-                run.pass_over("empty", name());
+                run.pass_over("empty", entry.path);
                 continue;
             }
             let path = entry.path.clone();
@@ -232,7 +234,7 @@ impl Arguments {
             }) {
                 Ok(Reading::Fresh) => run.counts.fresh_files += 1,
                 Ok(Reading::Taken) => {}
-                Ok(Reading::PassedOver(why)) => run.pass_over(why, name()),
+                Ok(Reading::PassedOver(why)) => run.pass_over(why, entry.path),
                 // One unreadable file does not keep the others from being embedded.
                 Err(failure) => run.fail(&failure),
             }
@@ -243,20 +245,20 @@ impl Arguments {
         Ok(())
     }
 
-    fn report(
-        &self,
-        counts: &Counts,
-        passed_over: &BTreeMap<String, Vec<String>>,
-        start: Instant,
-    ) -> Outcome {
+    fn report(&self, counts: &Counts, passed_over: &PassedOver, start: Instant) -> Outcome {
         if self.json {
+            let mut reasons = json!({});
+            for (why, paths) in passed_over {
+                let paths: Vec<&[u8]> = paths.iter().map(|p| p.as_os_str().as_bytes()).collect();
+                reasons = with_paths(reasons, why, &paths);
+            }
             return output::json(&json!({
                 "files": counts.files,
                 "fresh_files": counts.fresh_files,
                 "passages": counts.passages,
                 "embedded": counts.embedded,
                 "reused": counts.reused,
-                "passed_over": passed_over,
+                "passed_over": reasons,
                 "seconds": start.elapsed().as_secs_f64(),
             }));
         }
@@ -264,7 +266,7 @@ impl Arguments {
             let shown = if self.verbose { names.len() } else { NAMED_MAX.min(names.len()) };
             output::line(&format!("passed over, {why}: {}", names.len()))?;
             for name in &names[..shown] {
-                output::line(&format!("  {name}"))?;
+                output::line(&format!("  {}", printable(name)))?;
             }
             if shown < names.len() {
                 output::line(&format!(
@@ -274,11 +276,11 @@ impl Arguments {
             }
         }
         output::line(&format!(
-            "{} files embedded, {} were fresh; {} passages: {} embedded, {} with the vector of a \
-             passage seen before; {}",
-            counts.files,
+            "{} embedded, {} fresh before; {}: {} embedded, {} with the vector of a passage seen \
+             before; {}",
+            counted(counts.files, "file"),
             counts.fresh_files,
-            counts.passages,
+            counted(counts.passages, "passage"),
             counts.embedded,
             counts.reused,
             human_time(start.elapsed())
@@ -293,8 +295,8 @@ impl Run<'_> {
         failure.tell();
     }
 
-    fn pass_over(&mut self, why: impl Into<String>, name: String) {
-        self.passed_over.entry(why.into()).or_default().push(name);
+    fn pass_over(&mut self, why: &'static str, path: PathBuf) {
+        self.passed_over.entry(why).or_default().push(path);
     }
 
     /// Whether the file has vectors in the collection, the first chunk's among them, all of its
@@ -464,7 +466,7 @@ impl Run<'_> {
             }
         }
         if puts.is_empty() {
-            self.pass_over("nothing to embed in it", name.clone());
+            self.pass_over("nothing to embed in it", work.path.clone());
         }
         // A file that has become shorter had more chunks. Chunk 0 comes last: with it the file
         // counts as embedded, should this end before.

@@ -3,13 +3,13 @@
 
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome, core_failure};
-use crate::output::{self, Align, Table};
+use crate::output::{self, Align, Table, with_path};
 use crate::place::{self, Place, one_image, place_parser, printable};
 use crate::time::{format_time, format_time_exact};
 use clap::Args;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vexfs_engine::core::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
 };
@@ -120,10 +120,10 @@ pub(super) fn inode(image: &Image, number: u64) -> Outcome<Inode> {
 struct Line {
     /// The name as it is printed.
     name: String,
-    path: std::path::PathBuf,
+    path: PathBuf,
     number: u64,
     inode: Inode,
-    target: Option<String>,
+    target: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -171,16 +171,10 @@ impl Arguments {
         self.print(&lines)
     }
 
-    fn line(
-        &self,
-        image: &Image,
-        name: String,
-        path: std::path::PathBuf,
-        number: u64,
-    ) -> Outcome<Line> {
+    fn line(&self, image: &Image, name: String, path: PathBuf, number: u64) -> Outcome<Line> {
         let inode = inode(image, number)?;
         let target = match inode.file_type() {
-            MODE_SYMLINK => Some(link_target(image, &path)?),
+            MODE_SYMLINK => Some(image.read_link(&path)?),
             _ => None,
         };
         Ok(Line { name, path, number, inode, target })
@@ -189,8 +183,10 @@ impl Arguments {
     fn print(&self, lines: &[Line]) -> Outcome {
         if self.json {
             for Line { path, number, inode, target, .. } in lines {
-                let name = path.file_name().map_or("/".to_owned(), |n| escape_name(n.as_bytes()));
-                let fields = json!({ "name": name, "path": printable(path), "target": target });
+                let name = path.file_name().map_or(&b"/"[..], OsStrExt::as_bytes);
+                let mut fields = with_path(json!({}), "name", name);
+                fields = with_path(fields, "path", path.as_os_str().as_bytes());
+                fields = with_target(fields, target.as_deref());
                 output::json(&with_fields(fields, inode_json(*number, inode)))?;
             }
             return Ok(());
@@ -215,7 +211,7 @@ impl Arguments {
                 _ => inode.size.to_string(),
             };
             let name = match target {
-                Some(target) => format!("{name} -> {target}"),
+                Some(target) => format!("{name} -> {}", printable(target)),
                 None => name.clone(),
             };
             table.row(vec![
@@ -232,9 +228,12 @@ impl Arguments {
     }
 }
 
-/// Where a symbolic link leads, for printing.
-pub(super) fn link_target(image: &Image, path: &Path) -> Outcome<String> {
-    Ok(printable(&image.read_link(path)?))
+/// Adds where a symbolic link leads to a JSON object; null for anything else.
+pub(super) fn with_target(fields: Value, target: Option<&Path>) -> Value {
+    match target {
+        Some(target) => with_path(fields, "target", target.as_os_str().as_bytes()),
+        None => with_fields(fields, json!({ "target": null })),
+    }
 }
 
 #[cfg(test)]

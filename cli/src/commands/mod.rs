@@ -33,6 +33,10 @@ pub mod vector;
 /// Files and vectors in VexFS images: copy files in and out, embed them, search them.
 ///
 /// A place is IMAGE:/path, a path in an image file or block device that is not mounted.
+///
+/// With --json a name or path is the string it is if it is UTF-8. If it is not, the field holds it
+/// with its odd bytes written as \xNN, and a further field with `_bytes` behind its name holds all
+/// its bytes in hexadecimal (of a list, those of all in the list).
 #[derive(Debug, Parser)]
 #[command(name = "vexfs", version, arg_required_else_help = true)]
 pub struct CommandLine {

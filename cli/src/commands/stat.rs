@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `vexfs stat`: all that is known about a file.
 
-use crate::commands::ls::{self, inode_json, link_target, mode_text, type_name, with_fields};
+use crate::commands::ls::{self, inode_json, mode_text, type_name, with_fields, with_target};
 use crate::escape::escape_name;
 use crate::failure::{Outcome, core_failure};
-use crate::output::{self, Align, Table};
+use crate::output::{self, Align, Table, with_path, with_paths};
 use crate::place::{self, Place, one_image, place_parser, printable};
 use crate::time::format_time;
 use clap::Args;
@@ -21,7 +21,7 @@ Examples:
 /// The vectors of a file in one collection.
 struct VectorCount {
     number: u32,
-    collection: String,
+    collection: Vec<u8>,
     vectors: u64,
     fresh: u64,
 }
@@ -33,8 +33,7 @@ fn count_vectors(image: &Image, number: u64) -> Outcome<Vec<VectorCount>> {
     image
         .core()
         .vectors_of(number, &mut |vector| {
-            let new =
-                |number| VectorCount { number, collection: String::new(), vectors: 0, fresh: 0 };
+            let new = |number| VectorCount { number, collection: Vec::new(), vectors: 0, fresh: 0 };
             if counts.last().is_none_or(|last| last.number != vector.collection) {
                 counts.push(new(vector.collection));
             }
@@ -47,7 +46,7 @@ fn count_vectors(image: &Image, number: u64) -> Outcome<Vec<VectorCount>> {
         .map_err(failed)?;
     for count in &mut counts {
         let info = image.core().collection_info(count.number).map_err(failed)?;
-        count.collection = escape_name(&info.name);
+        count.collection = info.name.to_vec();
     }
     Ok(counts)
 }
@@ -85,34 +84,33 @@ impl Arguments {
         let number = image.resolve_with(&place.path, last)?;
         let inode = ls::inode(image, number)?;
         let target = match inode.file_type() {
-            MODE_SYMLINK => Some(link_target(image, &place.path)?),
+            MODE_SYMLINK => Some(image.read_link(&place.path)?),
             _ => None,
         };
         let mut paths = image.paths(number)?;
         paths.sort();
-        let paths: Vec<String> = paths.iter().map(|path| printable(path)).collect();
         let mut attributes = image.xattrs(number)?;
         attributes.sort();
-        let attributes: Vec<String> = attributes.iter().map(|name| escape_name(name)).collect();
         let vectors = count_vectors(image, number)?;
         if self.json {
             let fields = json!({
-                "path": printable(&place.path),
-                "target": target,
-                "paths": paths,
-                "xattrs": attributes,
                 "vectors": vectors
                     .iter()
-                    .map(|count| json!({
-                        "collection": count.collection,
-                        "vectors": count.vectors,
-                        "fresh": count.fresh,
-                    }))
+                    .map(|count| with_path(
+                        json!({ "vectors": count.vectors, "fresh": count.fresh }),
+                        "collection",
+                        &count.collection,
+                    ))
                     .collect::<Vec<_>>(),
                 "generation": inode.generation,
                 "device_major": inode.device >> 32,
                 "device_minor": inode.device & 0xffff_ffff,
             });
+            let fields = with_path(fields, "path", place.path.as_os_str().as_bytes());
+            let fields = with_target(fields, target.as_deref());
+            let paths: Vec<&[u8]> = paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
+            let fields = with_paths(fields, "paths", &paths);
+            let fields = with_paths(fields, "xattrs", &attributes);
             return output::json(&with_fields(fields, inode_json(number, &inode)));
         }
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
@@ -120,7 +118,7 @@ impl Arguments {
         row("Place", place.name_of(&place.path));
         row("Inode", format!("{number}, {}", type_name(&inode)));
         if let Some(target) = target {
-            row("Leads to", target);
+            row("Leads to", printable(&target));
         }
         if inode.device != 0 {
             row("Device", format!("{}, {}", inode.device >> 32, inode.device & 0xffff_ffff));
@@ -135,15 +133,20 @@ impl Arguments {
         row("Born", format_time(inode.born));
         row("Content", format!("version {}", inode.content_version));
         for path in paths {
-            row("Path", path);
+            row("Path", printable(&path));
         }
         for name in attributes {
-            row("Attribute", name);
+            row("Attribute", escape_name(&name));
         }
         for count in vectors {
             row(
                 "Vectors",
-                format!("{} in {} ({} fresh)", count.vectors, count.collection, count.fresh),
+                format!(
+                    "{} in {} ({} fresh)",
+                    count.vectors,
+                    escape_name(&count.collection),
+                    count.fresh
+                ),
             );
         }
         table.print()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `vexfs tree`: everything below a directory.
 
-use crate::commands::ls::{self, inode_json, link_target, with_fields};
+use crate::commands::ls::{self, inode_json, with_fields, with_target};
 use crate::escape::escape_name;
 use crate::failure::Outcome;
-use crate::output;
+use crate::output::{self, counted, with_path};
 use crate::place::{Place, place_parser, printable};
 use clap::Args;
 use serde_json::json;
@@ -82,7 +82,11 @@ impl Arguments {
             }
         }
         if !self.json {
-            output::line(&format!("\n{directories} directories, {others} files"))?;
+            output::line(&format!(
+                "\n{}, {}",
+                counted(directories, "directory"),
+                counted(others, "file")
+            ))?;
         }
         Ok(())
     }
@@ -99,13 +103,14 @@ impl Arguments {
     fn print(&self, image: &Image, path: &Path, name: &str, lines: &str, number: u64) -> Outcome {
         let inode = ls::inode(image, number)?;
         let is_link = inode.file_type() == MODE_SYMLINK;
-        let target = if is_link { Some(link_target(image, path)?) } else { None };
+        let target = if is_link { Some(image.read_link(path)?) } else { None };
         if self.json {
-            let fields = json!({ "path": printable(path), "target": target });
+            let fields = with_path(json!({}), "path", path.as_os_str().as_bytes());
+            let fields = with_target(fields, target.as_deref());
             return output::json(&with_fields(fields, inode_json(number, &inode)));
         }
         match target {
-            Some(target) => output::line(&format!("{lines}{name} -> {target}")),
+            Some(target) => output::line(&format!("{lines}{name} -> {}", printable(&target))),
             None => output::line(&format!("{lines}{name}")),
         }
     }
