@@ -86,38 +86,35 @@ fn is_place(object: &OsStr) -> bool {
 
 /// What to do about an error of the engine.
 fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
-    Some(match &error.reason {
-        Reason::InUse => {
-            "Wait for the other program, or end it; a mounted device has to be unmounted first."
-        }
-        Reason::Core(core) => match core {
-            // Metadata has a copy or can be derived; the bytes of a file cannot.
-            CoreError::Checksum { .. } if is_place(&error.object) => {
-                "If it is a block of the file's own, restore the file or remove it; fsck.vexfs -n \
+    if matches!(error.reason, Reason::InUse) {
+        return Some(
+            "Wait for the other program, or end it; a mounted device has to be unmounted first.",
+        );
+    }
+    Some(match error.core()? {
+        // Metadata has a copy or can be derived; the bytes of a file cannot.
+        CoreError::Checksum { .. } if is_place(&error.object) => {
+            "If it is a block of the file's own, restore the file or remove it; fsck.vexfs -n \
                  names what is damaged."
-            }
-            CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
-                "Check the image with fsck.vexfs -n, which names what is damaged and whether \
+        }
+        CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
+            "Check the image with fsck.vexfs -n, which names what is damaged and whether \
                  fsck.vexfs -y can repair it."
-            }
-            CoreError::NotVexfs(_) => {
-                "If it was one, it is cut short or has lost every superblock: fsck.vexfs -n looks \
+        }
+        CoreError::NotVexfs(_) => {
+            "If it was one, it is cut short or has lost every superblock: fsck.vexfs -n looks \
                  closer, and a copy of the image is the way back."
-            }
-            CoreError::UnknownFeatures(_) => {
-                "Use the version of VexFS that made it, or a newer one."
-            }
-            CoreError::NoSpace => {
-                "Remove something, or copy the files to a larger image; what was there is as it was."
-            }
-            CoreError::Device(_) | CoreError::Poisoned => {
-                "What was stored before is safe. See to the disk below, then run the command again."
-            }
-            CoreError::OtherWriter => {
-                "Two programs wrote to the image at a time; check it with fsck.vexfs -n."
-            }
-            _ => return None,
-        },
+        }
+        CoreError::UnknownFeatures(_) => "Use the version of VexFS that made it, or a newer one.",
+        CoreError::NoSpace => {
+            "Remove something, or copy the files to a larger image; what was there is as it was."
+        }
+        CoreError::Device(_) | CoreError::Poisoned => {
+            "What was stored before is safe. See to the disk below, then run the command again."
+        }
+        CoreError::OtherWriter => {
+            "Two programs wrote to the image at a time; check it with fsck.vexfs -n."
+        }
         _ => return None,
     })
 }
