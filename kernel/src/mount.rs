@@ -4,7 +4,7 @@
 //! The handle is a [`FileSystem`]; every entry point but `vexfs_unmount` may be called with it from
 //! many threads at once.
 
-use crate::boundary::{bytes, deliver, hand_over, status};
+use crate::boundary::{bytes, deliver, failure, hand_over, status};
 use crate::host::host;
 use alloc::boxed::Box;
 use core::ffi::c_void;
@@ -46,6 +46,24 @@ pub unsafe extern "C" fn vexfs_unmount(file_system: *mut FileSystem) {
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_is_read_only(file_system: &FileSystem) -> bool {
     file_system.is_read_only()
+}
+
+/// The failure of the device since which nothing is written any more, for the log: its negative errno,
+/// and in `offset` the byte where the request began that failed. 0, and nothing is stored, when there
+/// was none.
+///
+/// # Safety
+/// `offset` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_device_failure(file_system: &FileSystem, offset: *mut u64) -> i32 {
+    match file_system.device_failure() {
+        Some(failed) => {
+            // SAFETY: the caller's word.
+            unsafe { offset.write(failed.offset) };
+            failure(&Error::Device(failed))
+        }
+        None => 0,
+    }
 }
 
 /// What `statfs` and the module's files below `/sys` tell.
