@@ -421,7 +421,7 @@ pub(crate) fn read_stored_graph(
     let head = first.first_chunk::<HEADER_BYTES>().ok_or(damaged)?;
     let header = Header::from_bytes(head).map_err(index_error)?;
     // Memory is taken for no more than what is stored.
-    let record_bytes = u64::from(header.parameters.degree) * 6;
+    let record_bytes = u64::from(header.parameters.degree) * 3 / 2 * 4;
     if header.parameters != *parameters
         || bytes > stored
         || u64::from(header.capacity).saturating_mul(record_bytes) > bytes

@@ -524,7 +524,8 @@ impl FileSystem {
                     Change::Set { row, info, term } => {
                         let bytes = vectors.next().ok_or(Error::OutOfMemory)?;
                         memory.set(&*self.host.kernels, *row, *info, Some((bytes, *term)))?;
-                        memory.sequence_end = memory.sequence_end.max(info.sequence + 1);
+                        memory.sequence_end =
+                            memory.sequence_end.max(info.sequence.saturating_add(1));
                     }
                     Change::Clear { row } => memory.clear(*row),
                 }

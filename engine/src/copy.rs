@@ -4,6 +4,7 @@
 use crate::error::{Error, Reason, Result};
 use crate::file::File;
 use crate::image::Image;
+use crate::listing::Ancestors;
 use crate::path::LastLink;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use std::collections::HashMap;
@@ -216,6 +217,7 @@ impl Image {
             progress,
             report: CopyReport::default(),
             copied: HashMap::new(),
+            ancestors: Ancestors::default(),
             buffer: vec![0; COPY_BYTES],
         };
         copy.run(from.as_ref(), to.as_ref())?;
@@ -498,6 +500,15 @@ fn host_xattrs(path: &Path) -> rustix::io::Result<Vec<Xattr>> {
     Ok(attributes)
 }
 
+/// Something of the image that is still to be copied out.
+struct Waiting {
+    from: PathBuf,
+    number: u64,
+    to: PathBuf,
+    /// Levels below the start.
+    depth: usize,
+}
+
 struct CopyOut<'a> {
     image: &'a Image,
     options: &'a CopyOptions,
@@ -505,6 +516,7 @@ struct CopyOut<'a> {
     report: CopyReport,
     /// Inodes of the image with several names, and where their first copy is.
     copied: HashMap<u64, PathBuf>,
+    ancestors: Ancestors,
     buffer: Vec<u8>,
 }
 
@@ -513,11 +525,12 @@ impl CopyOut<'_> {
         let last = if self.options.recursive { LastLink::Keep } else { LastLink::Follow };
         let start = self.image.resolve_with(from, last)?;
         let mut finished = Vec::new();
-        let mut stack = vec![(from.to_owned(), start, to.to_owned())];
+        let start = Waiting { from: from.to_owned(), number: start, to: to.to_owned(), depth: 0 };
+        let mut stack = vec![start];
         let mut first = true;
-        while let Some((from, number, to)) = stack.pop() {
-            match self.copy_one(&from, number, &to, &mut stack) {
-                Ok(Some(inode)) => finished.push((number, inode, to)),
+        while let Some(waiting) = stack.pop() {
+            match self.copy_one(&waiting, &mut stack) {
+                Ok(Some(inode)) => finished.push((waiting.number, inode, waiting.to)),
                 Ok(None) => {}
                 Err(error) if first || error.errno() == CoreError::NoSpace.errno() => {
                     return Err(error);
@@ -538,11 +551,10 @@ impl CopyOut<'_> {
     /// are still to be set.
     fn copy_one(
         &mut self,
-        from: &Path,
-        number: u64,
-        to: &Path,
-        stack: &mut Vec<(PathBuf, u64, PathBuf)>,
+        Waiting { from, number, to, depth }: &Waiting,
+        stack: &mut Vec<Waiting>,
     ) -> Result<Option<Inode>> {
+        let (number, depth) = (*number, *depth);
         let failed = host_error(to);
         let inode = self.image.about(from, self.image.core.inode(number))?;
         let shared = self.options.preserve && inode.links > 1 && !inode.is_directory();
@@ -561,6 +573,7 @@ impl CopyOut<'_> {
                 if !self.options.recursive {
                     return Err(Error::new(self.image.object(from), CoreError::IsDirectory));
                 }
+                self.image.about(from, self.ancestors.enter(number, depth))?;
                 match std::fs::create_dir(to) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists && to.is_dir() => {}
                     other => other.map_err(&failed)?,
@@ -570,9 +583,12 @@ impl CopyOut<'_> {
                     entries.push(entry?);
                 }
                 entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-                stack.extend(
-                    entries.iter().map(|e| (from.join(&e.name), e.inode, to.join(&e.name))),
-                );
+                stack.extend(entries.iter().map(|entry| Waiting {
+                    from: from.join(&entry.name),
+                    number: entry.inode,
+                    to: to.join(&entry.name),
+                    depth: depth + 1,
+                }));
                 self.report.directories += 1;
                 return Ok(Some(inode));
             }

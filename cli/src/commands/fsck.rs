@@ -492,7 +492,7 @@ fn summary_json(name: &str, report: &CheckReport, repair: Option<&RepairReport>)
 
 /// Asks on the terminal; anything but yes is no.
 fn ask(question: &str) -> Outcome<bool> {
-    eprint!("{question} [y/N] ");
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
