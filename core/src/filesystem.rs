@@ -186,10 +186,10 @@ impl FileSystem {
         };
         let mut tree = Tree::open(host.clone(), &superblock, 1 << 20)?;
         for number in 0..tree.space.group_count() {
-            // Only groups with reserved blocks need to be in memory, and the first to allocate from.
+            // Only groups with reserved blocks need to be in memory, and those to allocate from.
             let reserved = (0..SUPERBLOCK_COPIES)
                 .any(|copy| superblock.copy_block(copy) / GROUP_BLOCKS == number);
-            if number == 0 || reserved {
+            if number == 0 || number == tree.space.first_node_group() || reserved {
                 tree.space.load(number, None)?;
             }
         }

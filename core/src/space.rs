@@ -9,6 +9,17 @@
 //! Blocks for data are *in flight* from their allocation until an operation adopts them: neither
 //! used, so that a commit in between does not persist them and a crash leaks nothing, nor
 //! available. Blocks may also be *promised*: counted for writes to come, and not chosen yet.
+//!
+//! Nodes and data keep apart as far as there is room, because each change of a node frees a block
+//! and so changes the group that the block is in: the fewer groups have nodes, the fewer items of
+//! groups does a commit write. The first groups are for the nodes that lead to the groups' own
+//! items, which every commit copies, the next ones for all other nodes, the rest for data; when
+//! one part is full, the others serve.
+//!
+//! A group is *settled* when each of its blocks is used or available and the tree has its item as
+//! it is. Then memory knows nothing of it that the item does not tell, and it may be unloaded.
+
+mod group_set;
 
 use crate::bytes::{copy, u64_at};
 use crate::error::{Error, Result, corrupt};
@@ -16,6 +27,7 @@ use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS};
 use crate::superblock::{is_allocatable, reserved_runs};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use group_set::GroupSet;
 use vexfs_memory::{Table, TryVec, zeroed_bytes};
 
 /// Where the search for data blocks begins in a file system just opened.
@@ -25,6 +37,20 @@ const DATA_GOAL: u64 = GROUP_BLOCKS / 8;
 const RUN_BLOCKS_ENOUGH: u64 = 32;
 /// Groups that an allocation looks at when their runs are small.
 const ALLOCATE_GROUPS_MAX: usize = 8;
+
+/// Loaded groups above which settled ones are unloaded: about 9 MiB.
+const LOADED_GROUPS_MAX: usize = 4096;
+/// Loaded groups that one operation considers for that at most.
+const UNLOAD_STEPS_MAX: usize = 256;
+
+/// A file system of fewer groups has none for nodes only.
+const NODE_GROUPS_FROM: u64 = 8;
+/// One in so many groups is for nodes, those of the groups' items included.
+const NODE_GROUPS_SHARE: u64 = 32;
+/// A file system of fewer groups has none only for the nodes of the groups' items.
+const ITEM_GROUPS_FROM: u64 = 64;
+/// Groups whose items fill at most one group with nodes: two in a leaf.
+const ITEM_GROUPS_SHARE: u64 = 2 * GROUP_BLOCKS;
 
 /// A run of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +123,22 @@ struct Group {
     used_count: u64,
     available: Bitmap,
     available_count: u64,
-    /// `used` differs from the group's item in the tree.
-    changed: bool,
     /// The last transaction whose closing wrote the item.
     written: u64,
+}
+
+/// What groups are for, as long as there is room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Nodes that lead to the groups' items.
+    Items,
+    /// Other nodes.
+    Nodes,
+    Data,
+}
+
+impl Part {
+    const COUNT: usize = 3;
 }
 
 /// What an operation frees.
@@ -122,14 +160,27 @@ pub(crate) struct Space {
     blocks: u64,
     block_log2: u32,
     groups: Table<Group>,
-    /// Numbers of the loaded groups, in the order of their loading.
+    /// Numbers of the loaded groups, in no order.
     loaded: Vec<u64>,
-    /// The group to load next; groups are loaded in order from where the first search began.
-    next_load: u64,
-    first_load: Option<u64>,
-    /// Available blocks of all loaded groups.
-    available: u64,
-    changed_groups: u64,
+    /// How many groups may stay loaded.
+    loaded_max: usize,
+    /// The one of `loaded` to consider next for unloading.
+    unload_next: usize,
+    /// Loaded groups with available blocks.
+    open: GroupSet,
+    /// Groups that need not be loaded to find available blocks: they are, or were full when they
+    /// were unloaded, and are loaded before a block of them is freed.
+    known: GroupSet,
+    /// Groups whose `used` differs from their item in the tree.
+    changed: GroupSet,
+    /// The group for data to load next, if it is not known yet.
+    data_load: u64,
+    /// Below are the groups for nodes that lead to the groups' items.
+    item_groups: u64,
+    /// Below are these and the groups for other nodes; from here on are those for data.
+    node_groups: u64,
+    /// Available blocks of the loaded groups, by what the groups are for.
+    available: [u64; Part::COUNT],
     /// The open operation's.
     allocated: Vec<Run>,
     detached: Vec<Run>,
@@ -143,6 +194,11 @@ pub(crate) struct Space {
     retired: Vec<Retired>,
     /// Blocks are on their way from `retired` to being available.
     releasing: bool,
+    /// Blocks of `retiring` and `retired`.
+    retired_blocks: u64,
+    /// The groups' items are being written: nodes are for them.
+    writing_items: bool,
+    item_goal: u64,
     node_goal: u64,
     data_goal: u64,
 }
@@ -150,15 +206,29 @@ pub(crate) struct Space {
 impl Space {
     /// The space of a file system of this size, of which no group is loaded.
     pub fn new(blocks: u64, block_log2: u32) -> Self {
+        let groups = blocks.div_ceil(GROUP_BLOCKS);
+        let node_groups = match groups {
+            0..NODE_GROUPS_FROM => 0,
+            _ => groups.div_ceil(NODE_GROUPS_SHARE),
+        };
+        let item_groups = match groups {
+            0..ITEM_GROUPS_FROM => 0,
+            _ => groups.div_ceil(ITEM_GROUPS_SHARE),
+        };
         Self {
             blocks,
             block_log2,
             groups: Table::new(),
             loaded: Vec::new(),
-            next_load: 0,
-            first_load: None,
-            available: 0,
-            changed_groups: 0,
+            loaded_max: LOADED_GROUPS_MAX,
+            unload_next: 0,
+            open: GroupSet::new(),
+            known: GroupSet::new(),
+            changed: GroupSet::new(),
+            data_load: node_groups,
+            item_groups,
+            node_groups,
+            available: [0; Part::COUNT],
             allocated: Vec::new(),
             detached: Vec::new(),
             adopted: Vec::new(),
@@ -168,9 +238,15 @@ impl Space {
             retiring: Vec::new(),
             retired: Vec::new(),
             releasing: false,
-            node_goal: 0,
+            retired_blocks: 0,
+            writing_items: false,
+            item_goal: 0,
+            node_goal: item_groups * GROUP_BLOCKS,
             // Data starts behind some blocks for nodes, so that files come out in one piece.
-            data_goal: DATA_GOAL.min(blocks / 8),
+            data_goal: match node_groups {
+                0 => DATA_GOAL.min(blocks / 8),
+                _ => node_groups * GROUP_BLOCKS,
+            },
         }
     }
 
@@ -185,12 +261,49 @@ impl Space {
 
     /// Available blocks of the loaded groups.
     pub fn available(&self) -> u64 {
-        self.available
+        self.available.iter().sum()
+    }
+
+    fn available_for(&self, part: Part) -> u64 {
+        self.available.get(part as usize).copied().unwrap_or(0)
+    }
+
+    /// The group that the nodes of a new file system come from.
+    pub fn first_node_group(&self) -> u64 {
+        self.item_groups
+    }
+
+    fn part(&self, number: u64) -> Part {
+        match number {
+            _ if number < self.item_groups => Part::Items,
+            _ if number < self.node_groups => Part::Nodes,
+            _ => Part::Data,
+        }
+    }
+
+    /// The groups of a part: from the first to the one below the second.
+    fn part_range(&self, part: Part) -> (u64, u64) {
+        match part {
+            Part::Items => (0, self.item_groups),
+            Part::Nodes => (self.item_groups, self.node_groups),
+            Part::Data => (self.node_groups, self.group_count()),
+        }
+    }
+
+    /// The first loaded group of a part that has available blocks.
+    fn first_open(&self, part: Part) -> Option<u64> {
+        let (from, to) = self.part_range(part);
+        self.open.next(from, to, true)
     }
 
     /// Groups whose item in the tree has to be written.
     pub fn changed_groups(&self) -> u64 {
-        self.changed_groups
+        self.changed.len()
+    }
+
+    /// Blocks that are freed and may not be given out yet.
+    pub fn retired_blocks(&self) -> u64 {
+        self.retired_blocks
     }
 
     /// Whether committing would make more blocks available.
@@ -203,32 +316,65 @@ impl Space {
         self.groups.contains(number)
     }
 
-    /// The next group that `Tree::ensure` should load, if any is left.
-    pub fn next_unloaded(&mut self) -> Option<u64> {
-        let count = self.group_count();
-        let mut steps = 0;
-        while steps <= count {
-            let number = self.next_load;
-            if self.first_load == Some(number) {
-                return None;
-            }
-            self.first_load.get_or_insert(number);
-            self.next_load = if number + 1 < count { number + 1 } else { 0 };
-            if !self.is_loaded(number) {
-                return Some(number);
-            }
-            steps += 1;
-        }
-        None
+    /// The next group to load so that `wanted` blocks are available, if there is any left: groups
+    /// for data until they have so many, and some for nodes.
+    pub fn next_to_load(&self, wanted: u64) -> Option<u64> {
+        let unknown = |part: Part| {
+            let (from, to) = self.part_range(part);
+            self.known.next(from, to, false)
+        };
+        // One by one, so that nodes stay together.
+        let items = || unknown(Part::Items).filter(|_| self.first_open(Part::Items).is_none());
+        let few = wanted.min(GROUP_BLOCKS / 2);
+        let nodes = || unknown(Part::Nodes).filter(|_| self.available_for(Part::Nodes) < few);
+        let data = || {
+            let (from, to) = self.part_range(Part::Data);
+            let after = self.known.next(self.data_load, to, false);
+            let found = after.or_else(|| self.known.next(from, self.data_load, false));
+            found.filter(|_| self.available_for(Part::Data) < wanted)
+        };
+        let any = || {
+            let found = unknown(Part::Nodes).or_else(|| unknown(Part::Items));
+            found.filter(|_| self.available() < wanted)
+        };
+        items().or_else(nodes).or_else(data).or_else(any)
     }
 
-    /// The group that [`Space::next_unloaded`] named could not be loaded: it is named again, or its
-    /// blocks would count as used for as long as the file system is open.
-    pub fn load_again(&mut self, number: u64) {
-        self.next_load = number;
-        if self.first_load == Some(number) {
-            self.first_load = None;
+    /// Unloads settled groups when many are loaded, as long as `wanted` blocks for data stay
+    /// available. Outside of an operation.
+    pub fn unload(&mut self, wanted: u64) {
+        for _ in 0..UNLOAD_STEPS_MAX {
+            if self.loaded.len() <= self.loaded_max {
+                return;
+            }
+            let Some(&number) = self.loaded.get(self.unload_next) else {
+                self.unload_next = 0;
+                continue;
+            };
+            let available = self.groups.get(number).map_or(0, |group| group.available_count);
+            // Groups for nodes are few, and are wanted again soon.
+            let needed = match self.part(number) {
+                _ if available == 0 => false,
+                Part::Data => self.available_for(Part::Data) < wanted.saturating_add(available),
+                _ => true,
+            };
+            if needed || !self.is_settled(number) {
+                self.unload_next += 1;
+                continue;
+            }
+            self.groups.remove(number);
+            self.loaded.swap_remove(self.unload_next);
+            self.known.set(number, available == 0);
+            self.count_available(number, -(available as i64));
         }
+    }
+
+    /// Whether the group's item tells all there is to know about it.
+    fn is_settled(&self, number: u64) -> bool {
+        !self.changed.contains(number)
+            && self.groups.get(number).is_some_and(|group| {
+                group.used_count + group.available_count == self.group_blocks(number)
+            })
     }
 
     /// Takes a group's item in: `None` when the tree has none, else its used count and bitmap.
@@ -270,12 +416,38 @@ impl Space {
         }
         let available_count = available.count();
         self.loaded.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        let group =
-            Group { used, used_count, available, available_count, changed: false, written: 0 };
+        for set in [&mut self.open, &mut self.known, &mut self.changed] {
+            set.try_reserve(number)?;
+        }
+        let group = Group { used, used_count, available, available_count, written: 0 };
         self.groups.try_insert(number, group)?;
         self.loaded.try_push(number)?;
-        self.available += available_count;
+        self.known.set(number, true);
+        self.count_available(number, available_count as i64);
+        if number == self.data_load {
+            self.data_load += 1;
+        }
         Ok(())
+    }
+
+    /// Counts by how many blocks more, or fewer, are available in group `number`, whose own count
+    /// is right already.
+    fn count_available(&mut self, number: u64, growth: i64) {
+        let part = self.part(number) as usize;
+        if let Some(available) = self.available.get_mut(part) {
+            *available = available.saturating_add_signed(growth);
+        }
+        let any = self.groups.get(number).is_some_and(|group| group.available_count > 0);
+        self.open.set(number, any);
+    }
+
+    /// Makes blocks of one loaded group available or not. Blocks that are so already do not count.
+    fn set_available(&mut self, number: u64, from: u64, length: u64, value: bool) {
+        let Some(group) = self.groups.get_mut(number) else { return };
+        let changed = group.available.set(from, length, value);
+        let growth = if value { changed as i64 } else { -(changed as i64) };
+        group.available_count = group.available_count.saturating_add_signed(growth);
+        self.count_available(number, growth);
     }
 
     /// Marks blocks as used without an operation: those that a new file system never gives out.
@@ -283,23 +455,44 @@ impl Space {
         for_groups(run, |number, from, length| {
             let group = self.groups.get_mut(number).ok_or(Error::NoSpace)?;
             group.used_count += group.used.set(from, length, true);
-            let taken = group.available.set(from, length, false);
-            group.available_count -= taken;
-            self.available -= taken;
-            if !group.changed {
-                group.changed = true;
-                self.changed_groups += 1;
-            }
+            self.set_available(number, from, length, false);
+            self.changed.set(number, true);
             Ok(())
         })
+    }
+
+    /// Whether the nodes to come lead to the groups' items.
+    pub fn writing_items(&mut self, value: bool) {
+        self.writing_items = value;
+    }
+
+    /// Where to look for the block of a node: a group is used up before the next one is begun, and
+    /// that is the first with any, so that nodes stay in few groups.
+    fn node_place(&self) -> u64 {
+        let (goal, part, other) = match self.writing_items {
+            true => (self.item_goal, Part::Items, Part::Nodes),
+            false => (self.node_goal, Part::Nodes, Part::Data),
+        };
+        // Of the block before the goal, because the goal may be the next group's first.
+        let number = goal.saturating_sub(1) / GROUP_BLOCKS;
+        let own = self.first_open(part);
+        if self.open.contains(number) && (own.is_none() || self.part(number) == part) {
+            return goal.min(number * GROUP_BLOCKS + GROUP_BLOCKS - 1);
+        }
+        let found = own.or_else(|| self.first_open(other));
+        let found = found.or_else(|| self.open.next(0, self.group_count(), true));
+        found.map_or(goal, |number| number * GROUP_BLOCKS)
     }
 
     /// A block for a tree node.
     pub fn allocate_node(&mut self) -> Result<u64> {
         self.allocated.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        let run = self.allocate(1, self.node_goal)?;
+        let run = self.allocate(1, self.node_place())?;
         self.allocated.try_push(run)?;
-        self.node_goal = run.end();
+        match self.writing_items {
+            true => self.item_goal = run.end(),
+            false => self.node_goal = run.end(),
+        }
         Ok(run.start)
     }
 
@@ -369,7 +562,7 @@ impl Space {
             {
                 best = Some(Run { start: number * GROUP_BLOCKS + start, length });
             }
-            if best.is_some_and(|best| best.length >= enough) || attempt > self.loaded.len() {
+            if best.is_some_and(|best| best.length >= enough) || attempt as u64 > self.open.len() {
                 break;
             }
             match self.group_after(number) {
@@ -379,35 +572,22 @@ impl Space {
         }
         let run = best.ok_or(Error::NoSpace)?;
         for_groups(run, |number, start, length| {
-            if let Some(group) = self.groups.get_mut(number) {
-                let taken = group.available.set(start, length, false);
-                group.available_count -= taken;
-                self.available -= taken;
-            }
+            self.set_available(number, start, length, false);
             Ok(())
         })?;
         Ok(run)
     }
 
-    /// The next loaded group with available blocks, in order of their numbers and once around.
+    /// The next loaded group with available blocks, in order of their numbers and once around, so
+    /// that those for nodes come last.
     fn group_after(&self, number: u64) -> Option<u64> {
-        let mut after: Option<u64> = None;
-        let mut lowest: Option<u64> = None;
-        for &candidate in &self.loaded {
-            if self.groups.get(candidate).is_none_or(|group| group.available_count == 0) {
-                continue;
-            }
-            if candidate > number && after.is_none_or(|best| candidate < best) {
-                after = Some(candidate);
-                if candidate == number + 1 {
-                    break;
-                }
-            }
-            if lowest.is_none_or(|best| candidate < best) {
-                lowest = Some(candidate);
-            }
-        }
-        after.or(lowest)
+        // Within its part of the groups first, and then the parts from that for data down.
+        let (_, end) = self.part_range(self.part(number));
+        self.open
+            .next(number + 1, end, true)
+            .or_else(|| self.first_open(Part::Data))
+            .or_else(|| self.first_open(Part::Nodes))
+            .or_else(|| self.first_open(Part::Items))
     }
 
     /// Frees blocks, as of the end of the operation. `fresh` when the open transaction allocated
@@ -487,6 +667,7 @@ impl Space {
         for freed in &freed {
             growth -= self.mark(freed.run, false, freed.fresh) as i64;
             if !freed.fresh {
+                self.retired_blocks += freed.run.length;
                 match self.retiring.last_mut() {
                     Some(last) if last.end() == freed.run.start => last.length += freed.run.length,
                     _ => self.retiring.try_push(freed.run)?,
@@ -507,7 +688,7 @@ impl Space {
     /// Marks blocks as used or not, and as available. Returns of how many the use changed: counts
     /// follow the bitmap, whatever was asked for.
     fn mark(&mut self, run: Run, used: bool, available: bool) -> u64 {
-        let (mut newly_changed, mut newly_available, mut marked) = (0, 0, 0);
+        let mut marked = 0;
         let _ = for_groups(run, |number, from, length| {
             let Some(group) = self.groups.get_mut(number) else { return Ok(()) };
             let changed = group.used.set(from, length, used);
@@ -515,18 +696,11 @@ impl Space {
                 if used { group.used_count + changed } else { group.used_count - changed };
             marked += changed;
             if available {
-                let newly = group.available.set(from, length, true);
-                group.available_count += newly;
-                newly_available += newly;
+                self.set_available(number, from, length, true);
             }
-            if !group.changed {
-                group.changed = true;
-                newly_changed += 1;
-            }
+            self.changed.set(number, true);
             Ok(())
         });
-        self.changed_groups += newly_changed;
-        self.available += newly_available;
         marked
     }
 
@@ -546,28 +720,21 @@ impl Space {
     }
 
     fn make_available(&mut self, run: Run) {
-        let mut newly = 0;
         let _ = for_groups(run, |number, from, length| {
-            if let Some(group) = self.groups.get_mut(number) {
-                let given = group.available.set(from, length, true);
-                group.available_count += given;
-                newly += given;
-            }
+            self.set_available(number, from, length, true);
             Ok(())
         });
-        self.available += newly;
     }
 
     /// Numbers of all groups whose items have to be written, in order.
     pub fn changed_list(&self) -> Result<Vec<u64>> {
         let mut list = Vec::new();
-        list.try_reserve(self.changed_groups as usize).map_err(|_| Error::OutOfMemory)?;
-        for (number, group) in self.groups.iter() {
-            if group.changed {
-                list.try_push(number)?;
-            }
+        list.try_reserve(self.changed.len() as usize).map_err(|_| Error::OutOfMemory)?;
+        let (mut from, count) = (0, self.group_count());
+        while let Some(number) = self.changed.next(from, count, true) {
+            list.try_push(number)?;
+            from = number + 1;
         }
-        vexfs_memory::sort_by(&mut list, |a, b| a < b);
         Ok(list)
     }
 
@@ -579,23 +746,15 @@ impl Space {
 
     /// The item of group `number` has been written, in closing transaction `generation`.
     pub fn written(&mut self, number: u64, generation: u64) {
-        if let Some(group) = self.groups.get_mut(number)
-            && group.changed
-        {
+        if let Some(group) = self.groups.get_mut(number) {
             group.written = generation;
-            group.changed = false;
-            self.changed_groups -= 1;
+            self.changed.set(number, false);
         }
     }
 
     /// Marks the item of group `number` as to be written again (its writing was undone).
     pub fn unwritten(&mut self, number: u64) {
-        if let Some(group) = self.groups.get_mut(number)
-            && !group.changed
-        {
-            group.changed = true;
-            self.changed_groups += 1;
-        }
+        self.changed.set(number, true);
     }
 
     /// The open transaction, `generation`, is closed; what it freed is retired. Cannot fail after
@@ -628,6 +787,8 @@ impl Space {
     /// Makes the blocks of [`Space::take_retired`] available.
     pub fn release(&mut self, runs: Vec<Run>) {
         for run in runs {
+            // Not settled until now, its groups are loaded.
+            self.retired_blocks = self.retired_blocks.saturating_sub(run.length);
             self.make_available(run);
         }
         self.releasing = false;
@@ -674,9 +835,19 @@ fn longest_run(bitmap: &Bitmap, from: u64, wanted: u64) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 impl Space {
+    /// Sets how many groups may stay loaded.
+    pub fn set_loaded_max(&mut self, groups: usize) {
+        self.loaded_max = groups;
+    }
+
+    /// How many groups are loaded.
+    pub fn loaded(&self) -> usize {
+        self.loaded.len()
+    }
+
     /// The group that the next node comes from, and how many blocks are available in it.
     pub fn node_group(&self) -> (u64, u64) {
-        let number = self.node_goal / GROUP_BLOCKS;
+        let number = self.node_place() / GROUP_BLOCKS;
         (number, self.groups.get(number).map_or(0, |group| group.available_count))
     }
 

@@ -11,7 +11,7 @@ use crate::cache::NodeCache;
 use crate::error::{Error, Result, corrupt};
 use crate::host::{Host, LockClass};
 use crate::key::{Key, Kind};
-use crate::layout::{GROUP_BITMAP_BYTES, GroupLayout, TREE_LEVELS_MAX};
+use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS, GroupLayout, TREE_LEVELS_MAX};
 use crate::lock::Lock;
 use crate::node::{BlockPointer, Node, item_bytes_max};
 use crate::space::{Run, Space};
@@ -103,6 +103,9 @@ pub(crate) struct Tree {
     operation: u64,
 }
 
+/// Blocks that are made available for one operation at most; none takes more.
+const ENSURE_BLOCKS_MAX: u64 = 16 * GROUP_BLOCKS;
+
 type Path = [(u64, usize); TREE_LEVELS_MAX];
 
 impl Tree {
@@ -140,9 +143,9 @@ impl Tree {
         item_bytes_max(self.block_bytes())
     }
 
-    /// Nodes of the open transaction.
+    /// Nodes of the open transaction, with a guess at those that writing its groups' items adds.
     pub fn dirty_nodes(&self) -> usize {
-        self.dirty.len()
+        self.dirty.len().saturating_add(self.space.changed_groups() as usize)
     }
 
     /// Bytes that cached and dirty nodes take.
@@ -384,15 +387,14 @@ impl Tree {
         let closing = self.space.changed_groups() * 2 + levels * 2 + 4;
         let reserve = if privileged { 0 } else { self.reserve_blocks() };
         let wanted = blocks.saturating_add(closing).saturating_add(reserve);
-        let wanted = wanted.saturating_add(self.space.promised());
-        if self.state.blocks_free.saturating_sub(self.space.in_flight()) >= wanted {
-            while self.space.available() < wanted {
-                match self.space.next_unloaded() {
-                    Some(number) => {
-                        self.load_group(number).inspect_err(|_| self.space.load_again(number))?;
-                    }
-                    None => break,
-                }
+        self.space.unload(wanted.min(ENSURE_BLOCKS_MAX));
+        let taken = self.space.in_flight().saturating_add(self.space.retired_blocks());
+        let free = self.state.blocks_free.saturating_sub(taken);
+        if free >= wanted.saturating_add(self.space.promised()) {
+            // The rest is found when it is taken: a promise of a terabyte loads no groups.
+            let wanted = wanted.min(ENSURE_BLOCKS_MAX);
+            while let Some(number) = self.space.next_to_load(wanted) {
+                self.load_group(number)?;
             }
             if self.space.available() >= wanted {
                 return Ok(true);
@@ -823,7 +825,10 @@ impl Tree {
         if self.dirty.is_empty() && self.space.changed_groups() == 0 && !self.state_changed {
             return Ok(None);
         }
-        self.write_groups()?;
+        self.space.writing_items(true);
+        let written = self.write_groups();
+        self.space.writing_items(false);
+        written?;
         let mut nodes = Vec::new();
         nodes.try_reserve(self.dirty.len()).map_err(|_| Error::OutOfMemory)?;
         self.space.prepare_freeze()?;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! The tree against a model, over random operations, failures, commits and reopenings.
 
+use crate::data_tests::check_committed;
 use crate::key::{Key, Kind};
 use crate::layout::GROUP_BLOCKS;
 use crate::space::Run;
 use crate::testing::Memory;
-use crate::{Error, FileSystem, FormatOptions, OpenOptions};
+use crate::{
+    Error, FileSystem, FormatOptions, MODE_DIRECTORY, MODE_FILE, NewInode, OpenOptions,
+    SetAttributes,
+};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -271,4 +275,65 @@ fn the_last_write_of_a_commit_is_durable_once_the_file_system_is_settled() {
     assert!(matches!(fs.settle(), Err(Error::Device(_))));
     memory.broken.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!((fs.settle(), fs.commit()), (Err(Error::Poisoned), Err(Error::Poisoned)));
+}
+
+/// Files come and go in a file system that is nearly full, until free blocks and nodes would be all
+/// over it, while most of its groups are not in memory.
+#[test]
+fn a_small_commit_writes_little_in_an_aged_file_system_of_which_few_groups_are_loaded() {
+    // Untouched memory of the device takes none.
+    let memory = Memory::new(256 * ((GROUP_BLOCKS as usize) << 12));
+    let fs = format(&memory, 12);
+    fs.commit().unwrap();
+    let (blocks, free) = (fs.status().blocks, fs.status().blocks_free);
+    let (mut loaded_most, mut written_most) = (0, 0);
+    fs.tree.write().space.set_loaded_max(24);
+    let mut rng = Rng(0xa6ed);
+    let new = |mode| NewInode { mode, owner: (0, 0), device: 0 };
+    let directories: Vec<u64> = (0..32)
+        .map(|n| fs.create(1, std::format!("d{n}").as_bytes(), &new(MODE_DIRECTORY | 0o755)))
+        .map(|directory| directory.unwrap())
+        .collect();
+    let mut files: Vec<(u64, std::string::String, u64)> = Vec::new();
+    let mut made = 0;
+    for round in 0..6_000 {
+        while fs.status().blocks_free > blocks / 100 * 7 {
+            made += 1;
+            let directory = directories[rng.below(32) as usize];
+            let name = std::format!("a file of the number {made}");
+            let file = fs.create(directory, name.as_bytes(), &new(MODE_FILE | 0o644)).unwrap();
+            fs.preallocate(file, 0, (1 + rng.below(600)) << 12, false).unwrap();
+            files.push((directory, name, file));
+        }
+        let (directory, name, _) = files.swap_remove(rng.below(files.len() as u64) as usize);
+        fs.unlink(directory, name.as_bytes()).unwrap();
+        if round % 20 == 0 {
+            fs.commit().unwrap();
+        }
+        if round % 100 == 0 {
+            fs.commit().unwrap();
+            let before = memory.written.load(std::sync::atomic::Ordering::SeqCst);
+            let (_, _, file) = files[rng.below(files.len() as u64) as usize];
+            let owner = SetAttributes { uid: Some(round), ..Default::default() };
+            fs.set_attributes(file, &owner).unwrap();
+            loaded_most = loaded_most.max(fs.reader().space.loaded());
+            fs.commit().unwrap();
+            let written = memory.written.load(std::sync::atomic::Ordering::SeqCst) - before;
+            written_most = written_most.max(written);
+        }
+    }
+    assert!(written_most <= 40 << 10, "a small commit wrote {written_most} bytes");
+    assert!(loaded_most < 100, "{loaded_most} groups are loaded of 256");
+    fs.commit().unwrap();
+    check_committed(&memory);
+    for (directory, name, _) in files {
+        fs.unlink(directory, name.as_bytes()).unwrap();
+    }
+    for n in 0..32 {
+        fs.remove_directory(1, std::format!("d{n}").as_bytes()).unwrap();
+    }
+    fs.commit().unwrap();
+    check_committed(&memory);
+    // Nodes of groups' items that are not quite small enough to be merged may stay.
+    assert!(fs.status().blocks_free >= free - 8);
 }
