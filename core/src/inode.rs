@@ -209,11 +209,16 @@ impl TimeLayout {
     }
 }
 
-/// Gives out an object number that was never given out before.
+/// Gives out an object number that was never given out before. `Corrupt` when the image says so of
+/// one that is in use: what is made under it would take the place of what is there.
 pub(crate) fn new_object(tree: &mut Tree) -> Result<u64> {
     let number = tree.state.next_object;
     if number >= OBJECT_MAX {
         return Err(Error::NoSpace);
+    }
+    let first = Key { object: number, kind_offset: 0 };
+    if tree.next(first)?.is_some_and(|item| item.key().object == number) {
+        return Err(corrupt(number, "next object number is in use"));
     }
     tree.state.next_object += 1;
     Ok(number)

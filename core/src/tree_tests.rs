@@ -337,3 +337,18 @@ fn a_small_commit_writes_little_in_an_aged_file_system_of_which_few_groups_are_l
     // Nodes of groups' items that are not quite small enough to be merged may stay.
     assert!(fs.status().blocks_free >= free - 8);
 }
+
+/// As a hostile image may say it.
+#[test]
+fn an_object_number_in_use_is_not_given_out() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let new = NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
+    let precious = fs.create(1, b"precious", &new).unwrap();
+    fs.write(precious, 0, &[7; 20_000]).unwrap();
+    fs.tree.write().state.next_object = precious;
+    let made = fs.create(1, b"new", &new);
+    assert!(matches!(made, Err(Error::Corrupt { .. })), "{made:?}");
+    assert_eq!(fs.inode(precious).unwrap().size, 20_000);
+    assert_eq!(fs.lookup(1, b"new"), Err(Error::NotFound));
+}
