@@ -372,6 +372,30 @@ fn a_flipped_bit_is_an_error_and_never_wrong_bytes() {
 }
 
 #[test]
+fn nearly_all_that_is_available_can_be_preallocated_at_once() {
+    // Untouched memory of the device takes none.
+    for megabytes in [64, 1024] {
+        let memory = Memory::new(megabytes << 20);
+        let fs = format(&memory, 12);
+        let number = create(&fs, "most of it");
+        let available = fs.status().blocks_available;
+        assert_eq!(fs.preallocate(number, 0, (available + 1) << 12, false), Err(Error::NoSpace));
+        assert_eq!(fs.inode(number).unwrap().blocks, 0);
+        let most = if megabytes < 1024 { available - available / 32 } else { available / 100 * 99 };
+        fs.preallocate(number, 0, most << 12, false).unwrap();
+        fs.commit().unwrap();
+        assert_eq!(fs.inode(number).unwrap().blocks, most);
+        // It can be deleted, and all comes back.
+        fs.unlink(ROOT, b"most of it").unwrap();
+        fs.commit().unwrap();
+        create(&fs, "another");
+        fs.commit().unwrap();
+        check_committed(&memory);
+        assert!(fs.status().blocks_available > available - 8);
+    }
+}
+
+#[test]
 fn preallocated_space_takes_writes_when_the_file_system_is_full() {
     let memory = Memory::new(8 << 20);
     let fs = format(&memory, 12);

@@ -14,6 +14,8 @@ use vexfs_memory::TryVec;
 
 /// Blocks that one operation preallocates at most.
 const STEP_BLOCKS: u64 = 2 * GROUP_BLOCKS;
+/// Preallocated blocks to one block of the tree that names them, in runs of a dozen or more.
+const NAMING_SHARE: u64 = 512;
 /// Runs of blocks that one operation preallocates at most.
 const STEP_RUNS: u64 = 64;
 
@@ -50,15 +52,14 @@ impl FileSystem {
         let log2 = self.block_log2();
         let (mut at, to) = (offset >> log2, ((end - 1) >> log2) + 1);
         let mut holes = Survey::read(&self.reader(), number, at, to, u64::MAX)?.holes;
-        // Refused before any change if it cannot fit.
-        self.reserve(holes)?;
-        self.unreserve(holes);
+        let items = STEP_RUNS.min(self.reader().space.group_count() + 1) + 8;
+        // Refused before any change if it cannot fit. To name the blocks takes little, because
+        // unwritten extents have no checksums, unless free space is in very short runs: then the
+        // steps take what there is.
+        let naming = holes / NAMING_SHARE;
+        self.operation_with_blocks(items, holes.saturating_add(naming), false, |_| Ok(()))?;
         loop {
             let blocks = holes.clamp(1, STEP_BLOCKS);
-            let items = {
-                let tree = self.reader();
-                STEP_RUNS.min(tree.space.group_count() + 1) + 8
-            };
             let (next, added) = self.operation_with_blocks(items, blocks, false, |tree| {
                 let (next, added) = allocate_unwritten(tree, number, at, to, blocks)?;
                 let mut inode = load_file(tree, number)?;
