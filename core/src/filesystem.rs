@@ -3,14 +3,14 @@
 
 use crate::collection::Collections;
 use crate::error::{DeviceError, Error, Result};
-use crate::host::{Host, LockClass};
+use crate::host::{Host, LockClass, Timestamp};
 use crate::layout::*;
 use crate::lock::{Lock, ReadGuard};
 use crate::node::{BlockPointer, Node};
 use crate::open_file::OpenFiles;
 use crate::space::Run;
 use crate::superblock::{self, KNOWN_READ_ONLY, Superblock};
-use crate::tree::Tree;
+use crate::tree::{Frozen, Tree};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use vexfs_memory::{Shared, try_box, zeroed_bytes};
@@ -164,7 +164,7 @@ impl FileSystem {
         host.random.fill(&mut writer);
         let now = host.clock.now();
         let host = Shared::try_new(host)?;
-        let superblock = Superblock {
+        let superblock = try_box(Superblock {
             uuid,
             label: options.label,
             features_compatible: 0,
@@ -183,24 +183,8 @@ impl FileSystem {
             created_seconds: now.seconds,
             published_seconds: now.seconds,
             hash_key,
-        };
-        let mut tree = Tree::open(host.clone(), &superblock, 1 << 20)?;
-        for number in 0..tree.space.group_count() {
-            // Only groups with reserved blocks need to be in memory, and those to allocate from.
-            let reserved = (0..SUPERBLOCK_COPIES)
-                .any(|copy| superblock.copy_block(copy) / GROUP_BLOCKS == number);
-            if number == 0 || number == tree.space.first_node_group() || reserved {
-                tree.space.load(number, None)?;
-            }
-        }
-        for run in superblock.reserved_runs() {
-            tree.space.reserve(run)?;
-            tree.state.blocks_free = tree.state.blocks_free.saturating_sub(run.length);
-        }
-        tree.begin();
-        tree.plant()?;
-        crate::inode::make_root(&mut tree, options.owner, options.mode, now)?;
-        tree.finish()?;
+        })?;
+        let frozen = plant(&host, &superblock, options, now)?;
 
         // Old copies must not outlive what they named.
         let zeros = zeroed_bytes(SUPERBLOCK_BYTES)?;
@@ -208,13 +192,13 @@ impl FileSystem {
             host.device.write(superblock.offset(copy), &zeros)?;
         }
         host.device.flush()?;
-        let Some(frozen) = tree.freeze()? else { return Ok(()) };
+        let Some(frozen) = frozen else { return Ok(()) };
         for (block, node) in &frozen.nodes {
             host.device.write(block << superblock.block_log2, node.bytes())?;
         }
         host.device.flush()?;
         // Published twice, so that all four copies are there from the first.
-        let mut state = *frozen.superblock;
+        let mut state = frozen.superblock;
         let mut buffer = superblock::buffer()?;
         for _ in 0..2 {
             state.publish(&host, &mut buffer)?;
@@ -561,6 +545,34 @@ impl FileSystem {
             }
         }
     }
+}
+
+/// The tree of a new file system, to be written.
+#[inline(never)] // its frame must not add to that of `format`
+fn plant(
+    host: &Shared<Host>,
+    superblock: &Superblock,
+    options: &FormatOptions,
+    now: Timestamp,
+) -> Result<Option<Frozen>> {
+    let mut tree = Tree::open(host.clone(), superblock, 1 << 20)?;
+    for number in 0..tree.space.group_count() {
+        // Only groups with reserved blocks need to be in memory, and those to allocate from.
+        let reserved =
+            (0..SUPERBLOCK_COPIES).any(|copy| superblock.copy_block(copy) / GROUP_BLOCKS == number);
+        if number == 0 || number == tree.space.first_node_group() || reserved {
+            tree.space.load(number, None)?;
+        }
+    }
+    for run in superblock.reserved_runs() {
+        tree.space.reserve(run)?;
+        tree.state.blocks_free = tree.state.blocks_free.saturating_sub(run.length);
+    }
+    tree.begin();
+    tree.plant()?;
+    crate::inode::make_root(&mut tree, options.owner, options.mode, now)?;
+    tree.finish()?;
+    tree.freeze()
 }
 
 /// The tree of a published state, behind its lock.
