@@ -542,7 +542,7 @@ fn nothing_that_an_image_says_makes_a_write_reach_the_superblocks() {
     let memory = Memory::new(16 << 20);
     let fs = format(&memory, 12);
     let state = *fs.reader().state;
-    let mut space = crate::space::Space::new(state.blocks, state.block_log2);
+    let mut space = crate::space::Space::new(state.blocks, state.block_log2).unwrap();
     space.load(0, None).unwrap();
     let reserved = state.reserved_runs();
     while let Ok(run) = space.allocate_data(1, None) {

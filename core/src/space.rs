@@ -28,7 +28,7 @@ use crate::superblock::{is_allocatable, reserved_runs};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use group_set::GroupSet;
-use vexfs_memory::{Table, TryVec, zeroed_bytes};
+use vexfs_memory::{Table, TryVec, try_box, zeroed_bytes};
 
 /// Where the search for data blocks begins in a file system just opened.
 const DATA_GOAL: u64 = GROUP_BLOCKS / 8;
@@ -205,7 +205,8 @@ pub(crate) struct Space {
 
 impl Space {
     /// The space of a file system of this size, of which no group is loaded.
-    pub fn new(blocks: u64, block_log2: u32) -> Self {
+    #[inline(never)] // its frame must not add to that of who opens a file system
+    pub fn new(blocks: u64, block_log2: u32) -> Result<Box<Self>> {
         let groups = blocks.div_ceil(GROUP_BLOCKS);
         let node_groups = match groups {
             0..NODE_GROUPS_FROM => 0,
@@ -215,7 +216,7 @@ impl Space {
             0..ITEM_GROUPS_FROM => 0,
             _ => groups.div_ceil(ITEM_GROUPS_SHARE),
         };
-        Self {
+        Ok(try_box(Self {
             blocks,
             block_log2,
             groups: Table::new(),
@@ -247,7 +248,7 @@ impl Space {
                 0 => DATA_GOAL.min(blocks / 8),
                 _ => node_groups * GROUP_BLOCKS,
             },
-        }
+        })?)
     }
 
     pub fn group_count(&self) -> u64 {
@@ -323,21 +324,23 @@ impl Space {
             let (from, to) = self.part_range(part);
             self.known.next(from, to, false)
         };
-        // One by one, so that nodes stay together.
-        let items = || unknown(Part::Items).filter(|_| self.first_open(Part::Items).is_none());
-        let few = wanted.min(GROUP_BLOCKS / 2);
-        let nodes = || unknown(Part::Nodes).filter(|_| self.available_for(Part::Nodes) < few);
-        let data = || {
+        let mut found = None;
+        // Groups for nodes come one by one, so that nodes stay together.
+        if self.first_open(Part::Items).is_none() {
+            found = unknown(Part::Items);
+        }
+        if found.is_none() && self.available_for(Part::Nodes) < wanted.min(GROUP_BLOCKS / 2) {
+            found = unknown(Part::Nodes);
+        }
+        if found.is_none() && self.available_for(Part::Data) < wanted {
             let (from, to) = self.part_range(Part::Data);
             let after = self.known.next(self.data_load, to, false);
-            let found = after.or_else(|| self.known.next(from, self.data_load, false));
-            found.filter(|_| self.available_for(Part::Data) < wanted)
-        };
-        let any = || {
-            let found = unknown(Part::Nodes).or_else(|| unknown(Part::Items));
-            found.filter(|_| self.available() < wanted)
-        };
-        items().or_else(nodes).or_else(data).or_else(any)
+            found = after.or_else(|| self.known.next(from, self.data_load, false));
+        }
+        if found.is_none() && self.available() < wanted {
+            found = unknown(Part::Nodes).or_else(|| unknown(Part::Items));
+        }
+        found
     }
 
     /// Unloads settled groups when many are loaded, as long as `wanted` blocks for data stay

@@ -98,7 +98,7 @@ pub(crate) struct Tree {
     state_changed: bool,
     dirty: Table<DirtyNode>,
     cache: Lock<NodeCache>,
-    pub space: Space,
+    pub space: Box<Space>,
     undo: Vec<Undo>,
     operation: u64,
 }
@@ -123,7 +123,7 @@ impl Tree {
             state_changed: false,
             dirty: Table::new(),
             cache,
-            space: Space::new(published.blocks, published.block_log2),
+            space: Space::new(published.blocks, published.block_log2)?,
             undo: Vec::new(),
             operation: 0,
         })
