@@ -3,18 +3,30 @@
 
 use crate::boundary::{deliver, failure, status};
 use crate::host::host;
+use alloc::vec::Vec;
 use core::ffi::c_void;
-use vexfs_core::check::{CheckOptions, CheckReport, Finding, Progress, Severity, Stage, check};
+use vexfs_core::check::{
+    CheckOptions, CheckReport, Finding, Names, ObjectName, Progress, Severity, Stage, check,
+};
 use vexfs_core::repair::{Event, RepairOptions, repair};
 use vexfs_core::{DumpRecord, Error, FileSystem, SuperblockCopy, dump_superblocks, kind_name};
 
-/// Words that live for ever.
+/// Words that live for ever, or for the call that they are handed to.
 #[repr(C)]
 pub struct Words {
     /// The first byte of UTF-8.
     pub start: *const u8,
     /// Bytes.
     pub bytes: usize,
+}
+
+impl From<&Option<Vec<u8>>> for Words {
+    fn from(words: &Option<Vec<u8>>) -> Self {
+        match words {
+            Some(words) => Self { start: words.as_ptr(), bytes: words.len() },
+            None => Self { start: core::ptr::null(), bytes: 0 },
+        }
+    }
 }
 
 impl From<&'static str> for Words {
@@ -32,6 +44,10 @@ pub struct Found {
     pub text: Words,
     /// The word for its severity.
     pub severity_name: Words,
+    /// The first path of the file that it is about; null if that is not known.
+    pub path: Words,
+    /// The collection that it is about; null if there is none.
+    pub collection: Words,
     /// Block of the device. Numbers that do not apply are 0.
     pub block: u64,
     /// Object of the item.
@@ -57,12 +73,15 @@ pub struct Found {
 }
 
 impl Found {
-    fn new(finding: &Finding, outcome: i32) -> Self {
+    /// It points to the words of `name`.
+    fn new(finding: &Finding, name: &ObjectName, outcome: i32) -> Self {
         let Finding { code, place, error } = finding;
         Self {
             name: code.name().into(),
             text: finding.text().into(),
             severity_name: finding.severity().name().into(),
+            path: (&name.path).into(),
+            collection: (&name.collection).into(),
             block: place.block,
             object: place.object,
             offset: place.offset,
@@ -146,9 +165,11 @@ pub unsafe extern "C" fn vexfs_check(
     counts: *mut Counts,
 ) -> i32 {
     let options = CheckOptions { data, cache_bytes };
+    let names = host(device).map_err(Error::from).and_then(Names::open).ok();
     let checked = host(device).map_err(Error::from).and_then(|host| {
         check(host, &options, &mut Advancing(advance, context), &mut |finding| {
-            each(context, &Found::new(finding, 0));
+            let name = names.as_ref().and_then(|names| names.of(finding).ok());
+            each(context, &Found::new(finding, &name.unwrap_or_default(), 0));
         })
     });
     // SAFETY: the caller's word.
@@ -156,7 +177,7 @@ pub unsafe extern "C" fn vexfs_check(
 }
 
 /// Checks the file system on `device`, puts right what can be, and writes what is left. With
-/// `only_whole` no state is given up and no damaged node cut off.
+/// `only_whole` no state is given up, no damaged node cut off, and no damage touched.
 ///
 /// # Safety
 /// As for [`vexfs_check`]; nobody else uses the device.
@@ -172,6 +193,7 @@ pub unsafe extern "C" fn vexfs_repair(
 ) -> i32 {
     let options = RepairOptions {
         check: CheckOptions { cache_bytes, ..CheckOptions::default() },
+        severity_max: if only_whole { Severity::Derived } else { Severity::Damage },
         older_state: !only_whole,
         cut_damaged: !only_whole,
         ..RepairOptions::default()
@@ -182,9 +204,9 @@ pub unsafe extern "C" fn vexfs_repair(
                 Event::Found(finding) => (finding, 0),
                 Event::Repaired(finding) => (finding, 1),
                 Event::Failed(finding, error) => (finding, failure(error)),
-                Event::OlderState { .. } | Event::CutOff { .. } => return,
+                Event::OlderState { .. } | Event::KeptState { .. } | Event::CutOff { .. } => return,
             };
-            each(context, &Found::new(finding, outcome));
+            each(context, &Found::new(finding, &ObjectName::default(), outcome));
         })
     });
     let left = repaired.map(|report| Counts::new(&report.after, report.has_changed()));
