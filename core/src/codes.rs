@@ -176,18 +176,26 @@ impl FileSystem {
         query: (&[u8], RowTerm),
         row: u32,
     ) -> Result<Option<Distance>> {
+        match self.read_row(collection, row) {
+            Ok(bytes) => Ok(self.distance(collection, query, &bytes)),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The distance of a vector from the query; nothing when it is none.
+    pub(crate) fn distance(
+        &self,
+        collection: &Collection,
+        query: (&[u8], RowTerm),
+        vector: &[u8],
+    ) -> Option<Distance> {
         let shape = &collection.schema.shape;
-        let bytes = match self.read_row(collection, row) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_damage() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let Ok(term) = self.host.kernels.check(shape, &bytes) else { return Ok(None) };
+        let term = self.host.kernels.check(shape, vector).ok()?;
         let mut distance = [Distance::MAX];
-        let rows: [&[u8]; 1] = [&bytes];
-        self.host.kernels.distances(shape, query, &rows, &[term], &mut distance);
+        self.host.kernels.distances(shape, query, &[vector], &[term], &mut distance);
         let [distance] = distance;
-        Ok(Some(distance))
+        Some(distance)
     }
 }
 

@@ -2,7 +2,7 @@
 //! The files below a directory, found by walking down from it, and their rows, when they are few.
 
 use crate::collection::Collection;
-use crate::collection_memory::Memory;
+use crate::collection_memory::{Memory, RowInfo};
 use crate::directory::decode_entry;
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -20,6 +20,7 @@ pub(crate) const SCOPE_ENTRIES_MAX: usize = 4096;
 pub(crate) struct ListedRow {
     pub row: u32,
     pub inode: u64,
+    pub chunk: u32,
 }
 
 /// What a walk needs; its memory is used again.
@@ -86,7 +87,8 @@ impl Walk {
             let (from, to) =
                 (collection.vector_key(inode, 0), collection.vector_key(inode, u32::MAX));
             tree.scan(from, to, |key, item| {
-                rows.try_push(ListedRow { row: crate::vector::decode_vector(key, item)?, inode })?;
+                let row = crate::vector::decode_vector(key, item)?;
+                rows.try_push(ListedRow { row, inode, chunk: key.offset() as u32 })?;
                 Ok(rows.len() <= most)
             })?;
             if rows.len() > most {
@@ -99,11 +101,12 @@ impl Walk {
 }
 
 /// Which of `listed` are not in memory, or there as rows of other files.
-pub(crate) fn rows_behind(memory: &Memory, listed: &[ListedRow]) -> Result<Vec<u32>> {
+pub(crate) fn rows_behind(memory: &Memory, listed: &[ListedRow]) -> Result<Vec<ListedRow>> {
     let mut behind = Vec::new();
-    for ListedRow { row, inode } in listed {
-        if memory.info(*row).is_none_or(|info| info.inode != *inode) {
-            behind.try_push(*row)?;
+    for listed in listed {
+        let same = |info: &RowInfo| (info.inode, info.chunk) == (listed.inode, listed.chunk);
+        if !memory.info(listed.row).is_some_and(same) {
+            behind.try_push(*listed)?;
         }
     }
     Ok(behind)

@@ -6,7 +6,7 @@
 //! removed or replaced meanwhile is never returned.
 
 use crate::codes::encode;
-use crate::collection::Collection;
+use crate::collection::{Collection, Counts};
 use crate::collection_memory::{
     LOAD_BYTES, Memory, RowInfo, RowItems, decode_row, index_error, read_vectors, window_rows,
 };
@@ -17,7 +17,6 @@ use crate::inode::Inode;
 use crate::layout::{ROOT_INODE, RowLayout};
 use crate::rights::Credentials;
 use crate::scope::{ListedRow, Walk, rows_behind};
-use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_index::{Executor, Hit, Request, Rows, Scratch, Space, exact, exact_parallel};
 use vexfs_memory::{TryVec, sort_by};
@@ -44,8 +43,10 @@ const SELECTIVE_SHARE: u64 = 50;
 const PARALLEL_ROWS_MIN: u64 = 16_384;
 /// How often a query is answered anew because hits turned out to be none.
 const PASSES: usize = 16;
-/// How often, in one pass, a hit is followed to the vector that has replaced it.
-const ROUNDS: usize = 8;
+/// How often a vector that is replaced before it can be read is followed to the next.
+const ROUNDS: usize = 16;
+/// How often, taken over the hits of a query, one gives way to nearer ones after it was replaced.
+const MOVES: usize = 4;
 /// The rows below a scope are compared one by one when they are so few, or fewer than one in
 /// [`LISTED_SHARE`] of all.
 const LISTED_ROWS: usize = 2048;
@@ -201,6 +202,20 @@ impl Found {
     }
 }
 
+fn hit_of(distance: Distance, row: &RowLayout, inode: &Inode) -> SearchHit {
+    SearchHit {
+        distance,
+        inode: row.inode.get(),
+        generation: inode.generation,
+        chunk: row.chunk.get(),
+        offset: row.offset.get(),
+        length: row.length.get(),
+        content_version: row.content_version.get(),
+        fresh: row.content_version.get() == inode.content_version,
+        tag: row.tag.get(),
+    }
+}
+
 /// Adds hits of the index, found in memory.
 fn add_found(best: &mut Vec<Found>, hits: &[Hit], memory: &Memory) -> Result<()> {
     for hit in hits {
@@ -219,10 +234,19 @@ pub(crate) struct SearchScratch {
     walk: Walk,
     /// Hits of a query on their way out.
     best: Vec<Found>,
-    out: Vec<SearchHit>,
+    out: Vec<Answer>,
     vectors: Vec<u8>,
     /// The code of a query.
     code: Vec<u8>,
+}
+
+/// A hit on its way out.
+#[derive(Clone, Copy)]
+struct Answer {
+    hit: SearchHit,
+    row: u32,
+    /// Which of the vectors read is its own.
+    place: usize,
 }
 
 /// What confirming the hits of a query came to.
@@ -241,11 +265,13 @@ struct Outcome {
     completeness: Completeness,
     examined: u64,
     unindexed: u64,
+    /// Some hits are newer than others, and a vector may be there as what it was and as what it is.
+    followed: bool,
 }
 
 impl Outcome {
     fn exact(plan: SearchPlan) -> Self {
-        Self { plan, completeness: Completeness::Exact, examined: 0, unindexed: 0 }
+        Self { plan, completeness: Completeness::Exact, examined: 0, unindexed: 0, followed: false }
     }
 
     fn add(&mut self, stats: &vexfs_index::Stats) {
@@ -274,14 +300,23 @@ struct Asked<'a> {
     listed: Option<&'a [ListedRow]>,
 }
 
-/// What the tree says of a hit.
-enum Confirmed {
-    /// It is what it was.
-    Same(RowLayout, Inode),
-    /// There is another vector in its place, in this row.
-    Replaced(u32, RowLayout),
-    /// There is no vector any more, or no name of its file.
+/// A vector as the tree has it.
+struct Current {
+    found: Found,
+    layout: RowLayout,
+    inode: Inode,
+    /// Its components, when it was followed or they are wanted.
+    bytes: Vec<u8>,
+}
+
+/// What following a chunk of a file to its vector came to.
+enum Followed {
+    Now(Current),
+    /// There is none any more, or none that the request takes.
     Gone,
+    Damaged,
+    /// It was replaced each time before it could be read.
+    Changing,
 }
 
 impl FileSystem {
@@ -424,9 +459,9 @@ impl FileSystem {
                         let behind = rows_behind(&memory, asked.listed.unwrap_or_default())?;
                         drop(memory);
                         if codec.is_some() {
-                            self.rerank(&asked, &index, query, best, &mut outcome)?;
+                            self.rerank(&asked, &index, query, &mut judge, best, &mut outcome)?;
                         }
-                        self.add_listed(&asked, &behind, query, &mut judge, best, &mut outcome)?;
+                        self.add_followed(&asked, &behind, query, &mut judge, best, &mut outcome)?;
                         outcome
                     } else {
                         // It was let go of between the two calls.
@@ -434,7 +469,8 @@ impl FileSystem {
                     }
                 };
                 judge.take_error()?;
-                let passed = self.confirm(&asked, query, &mut judge, best, (out, vectors))?;
+                let found = (&mut *best, outcome.followed);
+                let passed = self.confirm(&asked, query, &mut judge, found, (out, vectors))?;
                 if passed.damaged {
                     outcome.lower(Completeness::Cut(CutReason::Damage));
                 }
@@ -451,8 +487,8 @@ impl FileSystem {
             if !settled {
                 total.lower(Completeness::Cut(CutReason::Changes));
             }
-            for (at, hit) in out.iter().enumerate() {
-                let vector = vectors.get(at * row_bytes..(at + 1) * row_bytes);
+            for Answer { hit, place, .. } in out.iter() {
+                let vector = vectors.get(place * row_bytes..(place + 1) * row_bytes);
                 handed += 1;
                 if !each(number, hit, vector.filter(|_| request.vectors)) {
                     stopped = true;
@@ -480,142 +516,174 @@ impl FileSystem {
 
     /// Looks the hits in `best` up in the tree and puts those that are true into `out`, at most k of
     /// them, with their vectors if wanted. A hit that was replaced meanwhile is followed to the
-    /// vector in its place.
+    /// vector in its place. Each is in the tree as it is returned at some time during the search.
     #[inline(never)] // its frame must not add to its caller's
     fn confirm(
         &self,
         asked: &Asked<'_>,
         query: (&[u8], RowTerm),
         judge: &mut Judge<'_>,
-        best: &mut Vec<Found>,
-        (out, vectors): (&mut Vec<SearchHit>, &mut Vec<u8>),
+        (best, mut moved): (&mut Vec<Found>, bool),
+        (out, vectors): (&mut Vec<Answer>, &mut Vec<u8>),
     ) -> Result<Passed> {
-        let (collection, k) = (asked.collection, asked.request.k as usize);
+        let k = asked.request.k as usize;
         // What lies behind the last of a full list was not seen.
         let horizon = best.last().filter(|_| best.len() >= asked.index.k as usize).copied();
         let mut passed = Passed { settled: true, damaged: false };
         let mut lost = false;
-        for _ in 0..ROUNDS {
-            let mut replaced = false;
-            out.clear();
-            vectors.clear();
-            let mut at = 0;
-            while let Some(hit) = best.get(at).copied() {
+        let mut moves = best.len() * MOVES;
+        out.clear();
+        vectors.clear();
+        let mut at = 0;
+        while let Some(hit) = best.get(at).copied() {
+            let current = match self.look_up(asked, &hit)? {
+                Some(current) => Followed::Now(current),
+                None => {
+                    lost = true;
+                    self.follow(asked, query, judge, (hit.inode, hit.chunk))?
+                }
+            };
+            let current = match current {
+                Followed::Now(current) if current.found != hit => {
+                    moved = true;
+                    let rest = best.get_mut(at..).unwrap_or_default();
+                    if put_in_order(rest, current.found) {
+                        // Nearer ones come first. It is looked up again when its turn comes.
+                        moves = moves.saturating_sub(1);
+                        if moves > 0 {
+                            continue;
+                        }
+                        passed.settled = false;
+                        break;
+                    }
+                    Some(current)
+                }
+                Followed::Now(current) => Some(current),
+                Followed::Gone => None,
+                Followed::Damaged => {
+                    passed.damaged = true;
+                    None
+                }
+                Followed::Changing => {
+                    passed.settled = false;
+                    None
+                }
+            };
+            at += 1;
+            if let Some(Current { found, layout, inode, bytes }) = current {
+                let place = out.len();
+                if asked.request.vectors {
+                    vectors.try_extend(&bytes)?;
+                }
+                out.try_push(Answer {
+                    hit: hit_of(found.distance, &layout, &inode),
+                    row: found.row,
+                    place,
+                })?;
+            }
+            if out.len() >= k {
+                lost |= moved && drop_repeated(out);
                 if out.len() >= k {
                     break;
                 }
-                at += 1;
-                let (layout, inode) = match self.look_up(collection, &hit)? {
-                    Confirmed::Same(layout, inode) => (layout, inode),
-                    Confirmed::Gone => {
-                        lost = true;
-                        continue;
-                    }
-                    Confirmed::Replaced(row, layout) => {
-                        lost = true;
-                        let found = self.measure(asked, judge, query, row, &layout)?;
-                        if let (Some(found), Some(place)) = (found, best.get_mut(at - 1)) {
-                            *place = found;
-                            replaced = true;
-                        }
-                        continue;
-                    }
-                };
-                if asked.request.vectors {
-                    match self.vector_bytes(collection, hit.row, &layout)? {
-                        Some(bytes) => vectors.try_extend(&bytes)?,
-                        None => {
-                            passed.damaged = true;
-                            lost = true;
-                            continue;
-                        }
-                    }
-                }
-                out.try_push(SearchHit {
-                    distance: hit.distance,
-                    inode: layout.inode.get(),
-                    generation: inode.generation,
-                    chunk: layout.chunk.get(),
-                    offset: layout.offset.get(),
-                    length: layout.length.get(),
-                    content_version: layout.content_version.get(),
-                    fresh: layout.content_version.get() == inode.content_version,
-                    tag: layout.tag.get(),
-                })?;
             }
-            if !replaced {
-                let last = out.last().filter(|_| out.len() >= k).map(|hit| hit.distance);
-                passed.settled = !lost
-                    || horizon.is_none_or(|horizon| last.is_some_and(|l| l <= horizon.distance));
-                return Ok(passed);
-            }
-            sort_by(best, |a, b| a < b);
-            best.dedup();
         }
-        passed.settled = false;
+        if moved {
+            lost |= drop_repeated(out);
+            sort_by(out, |a, b| (a.hit.distance, a.row) < (b.hit.distance, b.row));
+        }
+        let last = out.last().filter(|_| out.len() >= k).map(|answer| answer.hit.distance);
+        passed.settled &= !lost
+            || horizon.is_none_or(|horizon| last.is_some_and(|last| last <= horizon.distance));
         Ok(passed)
     }
 
-    /// What became of a hit.
-    fn look_up(&self, collection: &Collection, hit: &Found) -> Result<Confirmed> {
-        let tree = self.reader();
-        let row = {
-            let Some(item) = tree.get(collection.row_key(hit.row))? else {
-                return self.look_up_file(&tree, collection, hit);
-            };
-            decode_row(collection.schema.object, &item)?
-        };
-        if row.sequence.get() != hit.sequence {
-            return self.look_up_file(&tree, collection, hit);
-        }
-        let key = collection.vector_key(row.inode.get(), row.chunk.get());
-        if crate::vector::row_of(&tree, key)? != Some(hit.row) {
-            return Ok(Confirmed::Gone);
-        }
-        match Inode::load(&tree, row.inode.get()) {
-            Ok(inode) if inode.links > 0 => Ok(Confirmed::Same(row, inode)),
-            Ok(_) | Err(Error::Stale) => Ok(Confirmed::Gone),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What the file of a hit has in its place, whose row is another's now.
-    fn look_up_file(&self, tree: &Tree, collection: &Collection, hit: &Found) -> Result<Confirmed> {
-        let key = collection.vector_key(hit.inode, hit.chunk);
-        let Some(row) = crate::vector::row_of(tree, key)? else { return Ok(Confirmed::Gone) };
-        match tree.get(collection.row_key(row))? {
-            Some(item) => {
-                Ok(Confirmed::Replaced(row, decode_row(collection.schema.object, &item)?))
+    /// The hit as the tree has it, with its vector if wanted; nothing when it is not as it was, or
+    /// its vector cannot be read.
+    fn look_up(&self, asked: &Asked<'_>, hit: &Found) -> Result<Option<Current>> {
+        let collection = asked.collection;
+        let (layout, inode) = {
+            let tree = self.reader();
+            let Some(item) = tree.get(collection.row_key(hit.row))? else { return Ok(None) };
+            let layout = decode_row(collection.schema.object, &item)?;
+            if layout.sequence.get() != hit.sequence {
+                return Ok(None);
             }
-            None => Ok(Confirmed::Gone),
-        }
+            let key = collection.vector_key(layout.inode.get(), layout.chunk.get());
+            if crate::vector::row_of(&tree, key)? != Some(hit.row) {
+                return Ok(None);
+            }
+            match Inode::load(&tree, layout.inode.get()) {
+                Ok(inode) if inode.links > 0 => (layout, inode),
+                Ok(_) | Err(Error::Stale) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
+        let bytes = if asked.request.vectors {
+            match self.vector_bytes(collection, hit.row, &layout)? {
+                Some(bytes) => bytes,
+                None => return Ok(None),
+            }
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Current { found: *hit, layout, inode, bytes }))
     }
 
-    /// Row `row`, which may not be in memory, as a hit; nothing if it is not admitted, is damaged or
-    /// has changed again.
-    fn measure(
+    /// The vector that a chunk of a file has now, compared with the query.
+    fn follow(
         &self,
         asked: &Asked<'_>,
-        judge: &mut Judge<'_>,
         query: (&[u8], RowTerm),
-        row: u32,
-        layout: &RowLayout,
-    ) -> Result<Option<Found>> {
-        let info = RowInfo::new(layout);
-        if !judge.admits(Some(&info)) {
-            judge.take_error()?;
-            return Ok(None);
+        judge: &mut Judge<'_>,
+        (inode, chunk): (u64, u32),
+    ) -> Result<Followed> {
+        let collection = asked.collection;
+        let key = collection.vector_key(inode, chunk);
+        let mut unreadable = None;
+        for _ in 0..ROUNDS {
+            let (row, layout, inode) = {
+                let tree = self.reader();
+                let Some(row) = crate::vector::row_of(&tree, key)? else {
+                    return Ok(Followed::Gone);
+                };
+                let inode = match Inode::load(&tree, inode) {
+                    Ok(inode) if inode.links > 0 => inode,
+                    Ok(_) | Err(Error::Stale) => return Ok(Followed::Gone),
+                    Err(error) => return Err(error),
+                };
+                (row, crate::vector::row_layout(&tree, collection, row)?, inode)
+            };
+            let info = RowInfo::new(&layout);
+            if !judge.admits(Some(&info)) {
+                judge.take_error()?;
+                return Ok(Followed::Gone);
+            }
+            let Some(bytes) = self.vector_bytes(collection, row, &layout)? else {
+                // It was replaced between the two, or, when it is still there, is damaged.
+                if unreadable.replace(info.sequence) == Some(info.sequence) {
+                    return Ok(Followed::Damaged);
+                }
+                continue;
+            };
+            let Some(distance) = self.distance(collection, query, &bytes) else {
+                return Ok(Followed::Damaged);
+            };
+            if distance > asked.request.radius.unwrap_or(Distance::MAX) {
+                return Ok(Followed::Gone);
+            }
+            let found = Found::new(distance, row, &info);
+            return Ok(Followed::Now(Current { found, layout, inode, bytes }));
         }
-        let radius = asked.request.radius.unwrap_or(Distance::MAX);
-        let distance = self.true_distance(asked.collection, query, row)?;
-        Ok(distance.filter(|distance| *distance <= radius).map(|d| Found::new(d, row, &info)))
+        Ok(Followed::Changing)
     }
 
-    /// Adds those rows below the scope that are not in memory yet.
-    fn add_listed(
+    /// Adds the vectors of `rows`, which memory or a pass over the device may have missed, as they
+    /// are now.
+    fn add_followed(
         &self,
         asked: &Asked<'_>,
-        rows: &[u32],
+        rows: &[ListedRow],
         query: (&[u8], RowTerm),
         judge: &mut Judge<'_>,
         best: &mut Vec<Found>,
@@ -624,21 +692,33 @@ impl FileSystem {
         if rows.is_empty() {
             return Ok(());
         }
-        for row in rows {
-            let layout = {
-                let tree = self.reader();
-                match tree.get(asked.collection.row_key(*row))? {
-                    Some(item) => decode_row(asked.collection.schema.object, &item)?,
-                    None => continue,
-                }
-            };
+        for ListedRow { inode, chunk, .. } in rows {
             outcome.examined += 1;
-            if let Some(found) = self.measure(asked, judge, query, *row, &layout)? {
+            if let Some(found) = self.current(asked, query, judge, (*inode, *chunk), outcome)? {
                 best.try_push(found)?;
             }
         }
         keep_nearest(best, asked.index.k);
         Ok(())
+    }
+
+    /// [`FileSystem::follow`], for a hit that is still to be confirmed.
+    fn current(
+        &self,
+        asked: &Asked<'_>,
+        query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
+        place: (u64, u32),
+        outcome: &mut Outcome,
+    ) -> Result<Option<Found>> {
+        outcome.followed = true;
+        match self.follow(asked, query, judge, place)? {
+            Followed::Now(current) => return Ok(Some(current.found)),
+            Followed::Gone => {}
+            Followed::Damaged => outcome.lower(Completeness::Cut(CutReason::Damage)),
+            Followed::Changing => outcome.lower(Completeness::Cut(CutReason::Changes)),
+        }
+        Ok(None)
     }
 
     /// Orders hits that were found on codes by the vectors themselves, read from the device.
@@ -647,6 +727,7 @@ impl FileSystem {
         asked: &Asked<'_>,
         wanted: &Request,
         query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
         best: &mut Vec<Found>,
         outcome: &mut Outcome,
     ) -> Result<()> {
@@ -656,16 +737,17 @@ impl FileSystem {
         }
         outcome.examined += best.len() as u64;
         for found in best.iter_mut() {
-            match self.true_distance(asked.collection, query, found.row)? {
-                Some(distance) => found.distance = distance,
-                None => {
-                    outcome.lower(Completeness::Cut(CutReason::Damage));
-                    found.sequence = 0;
-                }
+            if let Some(distance) = self.true_distance(asked.collection, query, found.row)? {
+                found.distance = distance;
+                continue;
             }
+            // No put has sequence number 0.
+            let gone = Found { sequence: 0, ..*found };
+            *found = self
+                .current(asked, query, judge, (found.inode, found.chunk), outcome)?
+                .unwrap_or(gone);
         }
         let radius = wanted.radius.unwrap_or(Distance::MAX);
-        // No put has sequence number 0.
         best.retain(|found| found.sequence != 0 && found.distance <= radius);
         keep_nearest(best, wanted.k);
         Ok(())
@@ -706,12 +788,13 @@ impl FileSystem {
         let (mut items, mut buffer) = (RowItems::default(), Vec::new());
         let mut window = Rows::new(schema.shape);
         let mut known: Vec<(u32, RowInfo)> = Vec::new();
+        let mut doubtful: Vec<RowInfo> = Vec::new();
         let mut from = Some(0);
+        let mut seen = Counts::load(&self.reader(), schema.object)?.next_sequence;
         let span = (usize::MAX, window_rows(LOAD_BYTES, collection.row_bytes()));
         while let Some(row) = from {
             from = items.read(self, schema.object, row, span)?;
             known.clear();
-            let mut damaged = false;
             read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
                 match vector {
                     Some((bytes, term)) => {
@@ -720,13 +803,11 @@ impl FileSystem {
                         window.set(at, bytes, term).map_err(index_error)?;
                         known.try_push((row, RowInfo::new(layout)))?;
                     }
-                    None => damaged = true,
+                    // Damaged, or replaced since its item was read.
+                    None => doubtful.try_push(RowInfo::new(layout))?,
                 }
                 Ok(())
             })?;
-            if damaged {
-                outcome.lower(Completeness::Cut(CutReason::Damage));
-            }
             let space = Space { rows: &window, kernels: &*self.host.kernels };
             let mut accept = |at: u32| judge.admits(known.get(at as usize).map(|(_, info)| info));
             let count = known.len() as u32;
@@ -741,11 +822,59 @@ impl FileSystem {
             keep_nearest(best, asked.index.k);
             if stats.cut || (outcome.examined >= asked.index.examined_max && from.is_some()) {
                 outcome.lower(Completeness::Cut(CutReason::Work));
-                break;
+                return Ok(outcome);
             }
         }
+        // A vector that was replaced meanwhile may have gone from rows that were still to be read
+        // to others that had been.
+        for _ in 0..ROUNDS {
+            let next = Counts::load(&self.reader(), schema.object)?.next_sequence;
+            from = Some(0).filter(|_| next != seen);
+            while let Some(row) = from {
+                from = items.read(self, schema.object, row, span)?;
+                for (_, layout) in items.rows.iter().filter(|(_, l)| l.sequence.get() >= seen) {
+                    doubtful.try_push(RowInfo::new(layout))?;
+                }
+            }
+            for info in &doubtful {
+                let place = (info.inode, info.chunk);
+                if let Some(found) = self.current(asked, query, judge, place, &mut outcome)? {
+                    best.try_push(found)?;
+                }
+            }
+            outcome.examined += doubtful.len() as u64;
+            doubtful.clear();
+            keep_nearest(best, asked.index.k);
+            if next == seen {
+                return Ok(outcome);
+            }
+            seen = next;
+        }
+        outcome.lower(Completeness::Cut(CutReason::Changes));
         Ok(outcome)
     }
+}
+
+/// Of hits of the same chunk, which may have been in a list as what they were and as what they are,
+/// leaves one. Whether there were any.
+fn drop_repeated(out: &mut Vec<Answer>) -> bool {
+    let before = out.len();
+    sort_by(out, |a, b| (a.hit.inode, a.hit.chunk) < (b.hit.inode, b.hit.chunk));
+    out.dedup_by_key(|answer| (answer.hit.inode, answer.hit.chunk));
+    out.len() < before
+}
+
+/// Puts `found` in the place of the first of `best`, which are in order, and then behind those that
+/// are nearer. Whether there are any.
+fn put_in_order(best: &mut [Found], found: Found) -> bool {
+    let nearer = best.iter().skip(1).take_while(|other| **other < found).count();
+    let Some(places) = best.get_mut(..=nearer) else { return false };
+    // The nearer ones step forward.
+    let mut last = found;
+    for place in places.iter_mut().rev() {
+        core::mem::swap(place, &mut last);
+    }
+    nearer > 0
 }
 
 /// Sorts hits, drops those that are there twice, and keeps the `k` nearest.
@@ -785,8 +914,12 @@ fn search_memory(
         outcome.lower(damage);
         let scratch = first_scratch(scratches)?;
         let mut accept = |row: u32| judge.admits(memory.info(row));
-        let mut rows =
-            rows.iter().map(|listed| listed.row).filter(|row| memory.live.contains(*row));
+        // Ascending. One that two files had while they were listed is there twice.
+        let mut last = None;
+        let mut rows = rows
+            .iter()
+            .map(|listed| listed.row)
+            .filter(|row| last.replace(*row) != Some(*row) && memory.live.contains(*row));
         let stats = exact(space, &mut rows, query, &asked.index, &mut accept, scratch)
             .map_err(index_error)?;
         outcome.add(&stats);

@@ -132,7 +132,7 @@ pub(crate) fn decode_vector(key: Key, item: &[u8]) -> Result<u32> {
 }
 
 /// The item of row `row`, which a vector's item leads to.
-fn row_layout(tree: &Tree, collection: &Collection, row: u32) -> Result<RowLayout> {
+pub(crate) fn row_layout(tree: &Tree, collection: &Collection, row: u32) -> Result<RowLayout> {
     let object = collection.schema.object;
     let item = tree
         .get(collection.row_key(row))?

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use vexfs_engine::core::{CollectionOptions, Quantization, SearchRequest, VectorPut};
+use vexfs_engine::core::{CollectionOptions, Quantization, SearchPlan, SearchRequest, VectorPut};
 use vexfs_engine::simd::{ElementType, Metric, Shape};
 use vexfs_engine::{
     CopyOptions, CoreError, CreateOptions, Image, OpenOptions, RenameMode, Threads,
@@ -201,11 +201,12 @@ fn a_search_sees_every_put_that_has_returned_and_no_file_that_is_gone() {
     image.close().unwrap();
 }
 
-#[test]
-fn searches_beside_a_writer_find_every_file_that_always_has_a_vector() {
+/// Searches beside a thread that replaces one vector after the other.
+fn searches_beside_a_writer(index_memory: u64, plans: &[SearchPlan]) {
     const FILES: usize = 100;
     let scratch = Scratch::new();
     let image = scratch.image();
+    image.core().set_index_memory(index_memory).unwrap();
     let numbers = collection(&image, "numbers");
     image.create_dir("/d", 0o755).unwrap();
     for number in 0..FILES {
@@ -234,12 +235,24 @@ fn searches_beside_a_writer_find_every_file_that_always_has_a_vector() {
             found.sort_unstable();
             found.dedup();
             assert_eq!(found.len(), hits.len(), "a file was found twice");
-            (found.len() < FILES).then(|| format!("{} files, {report:?}", found.len()))
+            let expected = plans.contains(&report.plan) && found.len() == FILES;
+            (!expected).then(|| format!("{} files, {report:?}", found.len()))
         });
         done.store(true, Ordering::Release);
         assert_eq!(short, None);
     });
     image.close().unwrap();
+}
+
+#[test]
+fn searches_beside_a_writer_find_every_file_that_always_has_a_vector() {
+    let plans = [SearchPlan::ExactAll, SearchPlan::ExactScope];
+    searches_beside_a_writer(u64::MAX, &plans);
+}
+
+#[test]
+fn searches_on_the_device_beside_a_writer_find_every_file_that_always_has_a_vector() {
+    searches_beside_a_writer(0, &[SearchPlan::ExactStreamed]);
 }
 
 #[test]
