@@ -303,8 +303,7 @@ struct Asked<'a> {
 /// A vector as the tree has it.
 struct Current {
     found: Found,
-    layout: RowLayout,
-    inode: Inode,
+    hit: SearchHit,
     /// Its components, when it was followed or they are wanted.
     bytes: Vec<u8>,
 }
@@ -570,16 +569,12 @@ impl FileSystem {
                 }
             };
             at += 1;
-            if let Some(Current { found, layout, inode, bytes }) = current {
+            if let Some(Current { found, hit, bytes }) = current {
                 let place = out.len();
                 if asked.request.vectors {
                     vectors.try_extend(&bytes)?;
                 }
-                out.try_push(Answer {
-                    hit: hit_of(found.distance, &layout, &inode),
-                    row: found.row,
-                    place,
-                })?;
+                out.try_push(Answer { hit, row: found.row, place })?;
             }
             if out.len() >= k {
                 lost |= moved && drop_repeated(out);
@@ -600,6 +595,7 @@ impl FileSystem {
 
     /// The hit as the tree has it, with its vector if wanted; nothing when it is not as it was, or
     /// its vector cannot be read.
+    #[inline(never)] // its frame must not add to its caller's
     fn look_up(&self, asked: &Asked<'_>, hit: &Found) -> Result<Option<Current>> {
         let collection = asked.collection;
         let (layout, inode) = {
@@ -627,10 +623,11 @@ impl FileSystem {
         } else {
             Vec::new()
         };
-        Ok(Some(Current { found: *hit, layout, inode, bytes }))
+        Ok(Some(Current { found: *hit, hit: hit_of(hit.distance, &layout, &inode), bytes }))
     }
 
     /// The vector that a chunk of a file has now, compared with the query.
+    #[inline(never)] // its frame must not add to its caller's
     fn follow(
         &self,
         asked: &Asked<'_>,
@@ -673,13 +670,15 @@ impl FileSystem {
                 return Ok(Followed::Gone);
             }
             let found = Found::new(distance, row, &info);
-            return Ok(Followed::Now(Current { found, layout, inode, bytes }));
+            let hit = hit_of(distance, &layout, &inode);
+            return Ok(Followed::Now(Current { found, hit, bytes }));
         }
         Ok(Followed::Changing)
     }
 
     /// Adds the vectors of `rows`, which memory or a pass over the device may have missed, as they
     /// are now.
+    #[inline(never)] // its frame must not add to its caller's
     fn add_followed(
         &self,
         asked: &Asked<'_>,
@@ -703,6 +702,7 @@ impl FileSystem {
     }
 
     /// [`FileSystem::follow`], for a hit that is still to be confirmed.
+    #[inline(never)] // its frame must not add to its caller's
     fn current(
         &self,
         asked: &Asked<'_>,
@@ -722,6 +722,7 @@ impl FileSystem {
     }
 
     /// Orders hits that were found on codes by the vectors themselves, read from the device.
+    #[inline(never)] // its frame must not add to its caller's
     fn rerank(
         &self,
         asked: &Asked<'_>,
