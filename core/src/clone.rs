@@ -7,7 +7,7 @@ use crate::file::{STEP_EXTENTS, add_blocks, end_of, load_file};
 use crate::filesystem::FileSystem;
 use crate::host::Timestamp;
 use crate::inline;
-use crate::layout::{EXTENT_BLOCKS_MAX, EXTENT_SHARED};
+use crate::layout::{BLOCK_LOG2_RANGE, EXTENT_BLOCKS_MAX, EXTENT_SHARED, FILE_BYTES_MAX};
 use crate::shared;
 use crate::stream;
 use crate::tree::Tree;
@@ -16,6 +16,11 @@ use vexfs_memory::TryVec;
 
 /// Extents that one operation clones at most.
 const STEP_CLONED: u64 = 32;
+/// Extents that [`FileSystem::replace_content`] clones, and removes, at most.
+const REPLACED_EXTENTS_MAX: u64 = 1024;
+
+/// No block of a file has this number.
+const BLOCKS_MAX: u64 = FILE_BYTES_MAX >> *BLOCK_LOG2_RANGE.start();
 
 /// What is cloned, in blocks.
 #[derive(Clone, Copy)]
@@ -94,7 +99,7 @@ impl FileSystem {
             target_end: to_end,
         };
         while range.at < range.end {
-            let next = self.next_written(&range)?;
+            let next = next_written(&self.reader(), &range)?;
             if next > range.at {
                 self.clear_range(to, range.target, range.target + (next - range.at), now)?;
                 range.target += next - range.at;
@@ -113,17 +118,46 @@ impl FileSystem {
         })
     }
 
-    /// The first written source block.
-    fn next_written(&self, range: &Range) -> Result<u64> {
-        let tree = self.reader();
-        let mut next = range.end;
-        extent::each(&tree, range.from, range.at, range.end, |extent, _| {
-            if extent.is_written() {
-                next = extent.logical.max(range.at);
+    /// Makes the content of file `to` that of file `from`, sharing its blocks, all at once: no
+    /// state of the file system has a part of it. All else of `to` stays; its vectors become stale.
+    ///
+    /// Errors: `TooBig` when one of the files has too many extents for that (a file of 256 MiB may
+    /// have as many, one of 512 MiB has more); otherwise as [`FileSystem::write`].
+    pub fn replace_content(&self, from: u64, to: u64) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let now = self.host.clock.now();
+        let items = items_to_replace(&self.reader(), from, to)?;
+        self.operation_in_place(items, |tree| {
+            if items_to_replace(tree, from, to)? > items {
+                return Err(Error::Busy);
             }
-            Ok(!extent.is_written())
-        })?;
-        Ok(next)
+            let source = load_file(tree, from)?;
+            let mut target = load_file(tree, to)?;
+            inline::drop_item(tree, to, &mut target)?;
+            let freed = stream::clear(tree, to, 0, BLOCKS_MAX)?;
+            add_blocks(&mut target, to, -freed)?;
+            target.size = 0;
+            if inline::is_inline(&source) {
+                let bytes = inline::load(tree, from, &source)?;
+                inline::store(tree, to, &mut target, &bytes)?;
+            } else {
+                let mut range =
+                    Range { from, to, at: 0, end: BLOCKS_MAX, target: 0, target_end: source.size };
+                loop {
+                    range.at = next_written(tree, &range)?;
+                    range.target = range.at;
+                    match clone_extent(tree, &mut range, BLOCKS_MAX)? {
+                        Some(growth) => add_blocks(&mut target, to, growth)?,
+                        None => break,
+                    }
+                }
+                target.size = source.size;
+            }
+            target.touch_content(now);
+            target.store(tree, to)
+        })
     }
 
     /// Makes blocks `from..to` of a file a hole, stepwise.
@@ -177,6 +211,33 @@ impl FileSystem {
         })?;
         if range.at == from.at { Err(Error::Busy) } else { Ok(()) }
     }
+}
+
+/// Places of the tree that [`FileSystem::replace_content`] changes.
+fn items_to_replace(tree: &Tree, from: u64, to: u64) -> Result<u64> {
+    let survey = |number: u64| {
+        load_file(tree, number)?;
+        let survey = Survey::read(tree, number, 0, BLOCKS_MAX, REPLACED_EXTENTS_MAX + 1)?;
+        match survey.extents {
+            0..=REPLACED_EXTENTS_MAX => Ok(survey),
+            _ => Err(Error::TooBig("extents to replace at once")),
+        }
+    };
+    let (source, target) = (survey(from)?, survey(to)?);
+    let new = extent::items_for_new(tree, BLOCKS_MAX - source.holes, source.extents);
+    Ok(source.items(tree) + target.items(tree) + new + source.extents * 3 + 4)
+}
+
+/// The first written source block.
+fn next_written(tree: &Tree, range: &Range) -> Result<u64> {
+    let mut next = range.end;
+    extent::each(tree, range.from, range.at, range.end, |extent, _| {
+        if extent.is_written() {
+            next = extent.logical.max(range.at);
+        }
+        Ok(!extent.is_written())
+    })?;
+    Ok(next)
 }
 
 /// Clones the part of the extent at `range.at` before `end`, and moves on. Returns by how many

@@ -168,7 +168,13 @@ impl Model {
                 model.resize(model.len().max(to), 0);
                 model[from..to].fill(0);
             }
-            10 | 11 => changes = self.clone_range(fs, rng, which),
+            10 => changes = self.clone_range(fs, rng, which),
+            11 => {
+                let other = rng.below(self.files.len() as u64) as usize;
+                fs.replace_content(self.files[other].0, number).unwrap();
+                self.files[which].1 = self.files[other].1.clone();
+                changes = other != which;
+            }
             12 => {
                 changes = false;
                 seeks(fs, number, offset, &self.files[which].1, self.block_bytes);

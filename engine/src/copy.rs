@@ -73,6 +73,8 @@ impl Image {
     /// passed over.
     ///
     /// Each file is copied whole or not at all: until all its bytes are there, `to` is what it was.
+    /// (If power fails at the very end of a copy over a file of more than 1024 extents, which are
+    /// at least 256 MiB when they lie together, `to` may be left with a part of the new bytes.)
     ///
     /// Without [`CopyOptions::recursive`] what a fifo or a device gives is copied until it ends, as
     /// cp(1) does it.
@@ -184,8 +186,15 @@ impl Image {
     /// Makes the bytes of file `number`, which is at `to`, those of `from`, by sharing its blocks.
     fn replace_content(&self, from: u64, number: u64, to: &Path) -> Result<()> {
         let target = self.open_inode(number, to)?;
-        // Cloning takes space for metadata, which may run out halfway: the old bytes are kept at
-        // hand, at the price of metadata again.
+        {
+            let _changing = self.changes.lock([from, number]);
+            match self.core.replace_content(from, number) {
+                Err(CoreError::TooBig(_)) => {}
+                result => return self.about(to, result),
+            }
+        }
+        // Cloning in steps takes space for metadata, which may run out halfway: the old bytes are
+        // kept at hand, at the price of metadata again.
         let old = self.unnamed_file(to, 0o600, (0, 0))?;
         let _changing = self.changes.lock([from, number, old.number()]);
         let clone = |from: u64, to: u64| self.core.clone_range(from, 0, to, 0, 0);

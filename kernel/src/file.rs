@@ -122,6 +122,12 @@ pub extern "C" fn vexfs_clone_range(
     status(file_system.clone_range(from, from_offset, to, to_offset, length))
 }
 
+/// Makes the content of one file that of another, all at once.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_replace_content(file_system: &FileSystem, from: u64, to: u64) -> i32 {
+    status(file_system.replace_content(from, to))
+}
+
 /// The numbers of [`MappedState`] at the boundary.
 pub fn state_number(state: MappedState) -> u32 {
     match state {

@@ -145,7 +145,14 @@ impl Session {
     /// Commits. `observation` is of the present state, if it is to be compared after a cut.
     pub fn commit_observed(&mut self, observation: Option<Observation>) -> Result<()> {
         let begun = self.device.event_count();
+        let generation = self.fs.status().generation;
         let result = self.fs.commit();
+        if result.is_ok() && self.fs.status().generation == generation {
+            // Nothing was published: nothing has changed since something was.
+            let published = self.points.last().and_then(|point| point.states.last());
+            assert_eq!(published.and_then(|state| state.difference(&self.state)), None);
+            return result;
+        }
         let returned = result.is_ok().then(|| self.device.event_count());
         self.points.push(Point { begun, returned, states: vec![self.state.clone()], observation });
         result
@@ -294,7 +301,7 @@ impl Session {
             Change::RemoveVectors { number, name, .. } => {
                 self.collection(name).is_some() && self.node(*number).is_some()
             }
-            Change::CloneVectors { from, to } => {
+            Change::CloneVectors { from, to } | Change::ReplaceContent { from, to } => {
                 self.bytes(*from).is_some() && self.bytes(*to).is_some()
             }
         }
@@ -461,6 +468,12 @@ impl Session {
                     bytes[at..at + new.len()].copy_from_slice(&new);
                 }
             }
+            Change::ReplaceContent { from, to } => {
+                let new = self.bytes(*from).cloned().unwrap_or_default();
+                if let Some(bytes) = self.bytes_mut(*to) {
+                    *bytes = new;
+                }
+            }
             Change::CreateCollection { name } => {
                 state.collections.insert(number as u32, (*name).into());
             }
@@ -565,6 +578,7 @@ fn execute(fs: &FileSystem, change: &Change) -> Result<u64> {
         Change::CloneRange { from, from_offset, to, to_offset, length } => {
             fs.clone_range(*from, *from_offset, *to, *to_offset, *length).map(|()| 0)
         }
+        Change::ReplaceContent { from, to } => fs.replace_content(*from, *to).map(|()| 0),
         Change::CreateCollection { name } => {
             fs.create_collection(&vector::options(name)).map(u64::from)
         }

@@ -33,6 +33,7 @@ pub enum Change {
     Preallocate { number: u64, offset: u64, length: u64, keep_size: bool },
     ZeroRange { number: u64, offset: u64, length: u64, keep_size: bool },
     CloneRange { from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64 },
+    ReplaceContent { from: u64, to: u64 },
     CreateCollection { name: &'static str },
     DropCollection { name: &'static str },
     PutVectors { number: u64, name: &'static str, vectors: Vec<SeededVector> },
@@ -150,6 +151,7 @@ impl Workload {
             12..14 => Change::Punch { number, offset, length },
             14 => Change::Preallocate { number, offset, length, keep_size },
             15 => Change::ZeroRange { number, offset, length, keep_size },
+            16 => Change::ReplaceContent { from: *self.random.pick(&files)?, to: number },
             _ => {
                 let from = *self.random.pick(&files)?;
                 let block = |offset| offset / 4096 * 4096;
