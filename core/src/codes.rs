@@ -7,7 +7,7 @@
 
 use crate::collection::{Collection, Quantization, Schema};
 use crate::collection_graph::GRAPH_ROWS_MIN;
-use crate::collection_memory::{Memory, RowItems, index_error, read_vectors};
+use crate::collection_memory::{Memory, RowItems, decode_row, index_error, read_vectors};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use alloc::vec::Vec;
@@ -168,19 +168,25 @@ impl FileSystem {
         train(&*self.host.kernels, schema, &sample)
     }
 
-    /// The true distance of a row from the query; nothing when the row is damaged, or was freed
-    /// meanwhile.
+    /// The true distance from the query of what the put `sequence` left in a row; nothing when that
+    /// is damaged, or not there any more.
     pub(crate) fn true_distance(
         &self,
         collection: &Collection,
         query: (&[u8], RowTerm),
-        row: u32,
+        (row, sequence): (u32, u64),
     ) -> Result<Option<Distance>> {
-        match self.read_row(collection, row) {
-            Ok(bytes) => Ok(self.distance(collection, query, &bytes)),
-            Err(error) if error.is_damage() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let bytes = match self.read_row(collection, row) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_damage() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Looked up afterwards, it tells whose the bytes were.
+        let same = match self.reader().get(collection.row_key(row))? {
+            Some(item) => decode_row(collection.schema.object, &item)?.sequence.get() == sequence,
+            None => false,
+        };
+        Ok(if same { self.distance(collection, query, &bytes) } else { None })
     }
 
     /// The distance of a vector from the query; nothing when it is none.

@@ -25,7 +25,7 @@ const PENDING_BYTES_MAX: usize = 32 << 20;
 /// Likewise for this many notes.
 const PENDING_CHANGES_MAX: usize = 1 << 16;
 /// Rows whose items are read at once while loading, the tree being locked.
-const LOAD_ROWS: usize = 1024;
+pub(crate) const LOAD_ROWS: usize = 1024;
 /// Bytes of vectors that are read at once while loading.
 pub(crate) const LOAD_BYTES: usize = 1 << 20;
 /// Rows of a chunk of [`RowInfos`].
@@ -500,7 +500,10 @@ impl FileSystem {
 
     /// Takes the notes in.
     fn take_in(&self, collection: &Collection) -> Result<()> {
-        let mut memory = collection.memory.write();
+        self.take_in_to(collection, &mut collection.memory.write())
+    }
+
+    fn take_in_to(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
         let pending = {
             let mut pending = collection.pending.write();
             if pending.is_empty() {
@@ -557,19 +560,18 @@ impl FileSystem {
 
     /// Loads rows and graph, unless that was done.
     fn load(&self, collection: &Collection) -> Result<()> {
-        {
-            let mut memory = collection.memory.write();
-            if memory.stage == Stage::Away {
-                // From here on operations note what they do, and what they did before is read.
-                collection.pending.write().start();
-                if let Err(error) = self.load_rows(collection, &mut memory) {
-                    memory.forget(&collection.schema);
-                    collection.pending.write().stop();
-                    return Err(error);
-                }
+        let mut memory = collection.memory.write();
+        if memory.stage == Stage::Away {
+            // From here on operations note what they do, and what they did before is read.
+            collection.pending.write().start();
+            if let Err(error) = self.load_rows(collection, &mut memory) {
+                memory.forget(&collection.schema);
+                collection.pending.write().stop();
+                return Err(error);
             }
         }
-        self.take_in(collection)
+        // With the lock still held: rows alone may lack one that has moved while they were read.
+        self.take_in_to(collection, &mut memory)
     }
 
     #[inline(never)] // its frame must not add to its caller's

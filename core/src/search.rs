@@ -8,7 +8,8 @@
 use crate::codes::encode;
 use crate::collection::{Collection, Counts};
 use crate::collection_memory::{
-    LOAD_BYTES, Memory, RowInfo, RowItems, decode_row, index_error, read_vectors, window_rows,
+    LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, decode_row, index_error, read_vectors,
+    window_rows,
 };
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -18,7 +19,7 @@ use crate::layout::{ROOT_INODE, RowLayout};
 use crate::rights::Credentials;
 use crate::scope::{ListedRow, Walk, rows_behind};
 use alloc::vec::Vec;
-use vexfs_index::{Executor, Hit, Request, Rows, Scratch, Space, exact, exact_parallel};
+use vexfs_index::{Executor, Hit, ROWS_MAX, Request, Rows, Scratch, Space, exact, exact_parallel};
 use vexfs_memory::{TryVec, sort_by};
 use vexfs_simd::{Distance, RowTerm};
 
@@ -267,11 +268,23 @@ struct Outcome {
     unindexed: u64,
     /// Some hits are newer than others, and a vector may be there as what it was and as what it is.
     followed: bool,
+    /// The list of hits was as long as was asked for: there may be more behind them.
+    full: bool,
+    /// Some have turned out to be none.
+    lost: bool,
 }
 
 impl Outcome {
     fn exact(plan: SearchPlan) -> Self {
-        Self { plan, completeness: Completeness::Exact, examined: 0, unindexed: 0, followed: false }
+        Self {
+            plan,
+            completeness: Completeness::Exact,
+            examined: 0,
+            unindexed: 0,
+            followed: false,
+            full: false,
+            lost: false,
+        }
     }
 
     fn add(&mut self, stats: &vexfs_index::Stats) {
@@ -282,9 +295,9 @@ impl Outcome {
         self.completeness = self.completeness.max(completeness);
     }
 
+    /// Adds up what passes cost.
     fn merge(&mut self, other: &Self) {
         self.plan = self.plan.max(other.plan);
-        self.lower(other.completeness);
         self.examined += other.examined;
         self.unindexed += other.unindexed;
     }
@@ -412,6 +425,9 @@ impl FileSystem {
         for (number, (query, term)) in queries.enumerate() {
             let query = (query, *term);
             let mut settled = false;
+            let mut completeness = Completeness::Exact;
+            out.clear();
+            vectors.clear();
             // More than k hits are asked for once some have turned out to be none.
             let mut spare = 0u32;
             for _ in 0..PASSES {
@@ -459,6 +475,7 @@ impl FileSystem {
                         drop(memory);
                         if codec.is_some() {
                             self.rerank(&asked, &index, query, &mut judge, best, &mut outcome)?;
+                            asked.index.k = index.k;
                         }
                         self.add_followed(&asked, &behind, query, &mut judge, best, &mut outcome)?;
                         outcome
@@ -468,12 +485,14 @@ impl FileSystem {
                     }
                 };
                 judge.take_error()?;
-                let found = (&mut *best, outcome.followed);
+                outcome.full |= best.len() >= asked.index.k as usize;
+                let found = (&mut *best, outcome);
                 let passed = self.confirm(&asked, query, &mut judge, found, (out, vectors))?;
                 if passed.damaged {
                     outcome.lower(Completeness::Cut(CutReason::Damage));
                 }
                 total.merge(&outcome);
+                completeness = outcome.completeness;
                 settled = passed.settled;
                 if settled {
                     break;
@@ -483,6 +502,7 @@ impl FileSystem {
                 judge.close();
                 spare = (spare * 2).max(request.k / 4 + 16).min(SEARCH_K_MAX);
             }
+            total.lower(completeness);
             if !settled {
                 total.lower(Completeness::Cut(CutReason::Changes));
             }
@@ -522,18 +542,18 @@ impl FileSystem {
         asked: &Asked<'_>,
         query: (&[u8], RowTerm),
         judge: &mut Judge<'_>,
-        (best, mut moved): (&mut Vec<Found>, bool),
+        (best, outcome): (&mut Vec<Found>, Outcome),
         (out, vectors): (&mut Vec<Answer>, &mut Vec<u8>),
     ) -> Result<Passed> {
         let k = asked.request.k as usize;
         // What lies behind the last of a full list was not seen.
-        let horizon = best.last().filter(|_| best.len() >= asked.index.k as usize).copied();
+        let horizon = best.last().copied();
         let mut passed = Passed { settled: true, damaged: false };
-        let mut lost = false;
+        let Outcome { mut lost, followed: mut moved, .. } = outcome;
         let mut moves = best.len() * MOVES;
         out.clear();
         vectors.clear();
-        let mut at = 0;
+        let (mut at, mut read) = (0, 0);
         while let Some(hit) = best.get(at).copied() {
             let current = match self.look_up(asked, &hit)? {
                 Some(current) => Followed::Now(current),
@@ -545,15 +565,13 @@ impl FileSystem {
             let current = match current {
                 Followed::Now(current) if current.found != hit => {
                     moved = true;
-                    let rest = best.get_mut(at..).unwrap_or_default();
-                    if put_in_order(rest, current.found) {
-                        // Nearer ones come first. It is looked up again when its turn comes.
-                        moves = moves.saturating_sub(1);
-                        if moves > 0 {
-                            continue;
-                        }
+                    if moves == 0 {
+                        // It stays out of order, and may keep a nearer one out.
                         passed.settled = false;
-                        break;
+                    } else if put_in_order(best.get_mut(at..).unwrap_or_default(), current.found) {
+                        // Nearer ones come first. It is looked up again when its turn comes.
+                        moves -= 1;
+                        continue;
                     }
                     Some(current)
                 }
@@ -569,12 +587,15 @@ impl FileSystem {
                 }
             };
             at += 1;
-            if let Some(Current { found, hit, bytes }) = current {
-                let place = out.len();
+            // The file may have been written to since it was judged.
+            let stale = |current: &Current| asked.request.filter.fresh && !current.hit.fresh;
+            lost |= current.as_ref().is_some_and(stale);
+            if let Some(Current { found, hit, bytes }) = current.filter(|current| !stale(current)) {
                 if asked.request.vectors {
                     vectors.try_extend(&bytes)?;
                 }
-                out.try_push(Answer { hit, row: found.row, place })?;
+                out.try_push(Answer { hit, row: found.row, place: read })?;
+                read += 1;
             }
             if out.len() >= k {
                 lost |= moved && drop_repeated(out);
@@ -588,8 +609,8 @@ impl FileSystem {
             sort_by(out, |a, b| (a.hit.distance, a.row) < (b.hit.distance, b.row));
         }
         let last = out.last().filter(|_| out.len() >= k).map(|answer| answer.hit.distance);
-        passed.settled &= !lost
-            || horizon.is_none_or(|horizon| last.is_some_and(|last| last <= horizon.distance));
+        let seen = |last: Distance| horizon.is_some_and(|horizon| last <= horizon.distance);
+        passed.settled &= !lost || !outcome.full || last.is_some_and(seen);
         Ok(passed)
     }
 
@@ -633,10 +654,10 @@ impl FileSystem {
         asked: &Asked<'_>,
         query: (&[u8], RowTerm),
         judge: &mut Judge<'_>,
-        (inode, chunk): (u64, u32),
+        (number, chunk): (u64, u32),
     ) -> Result<Followed> {
         let collection = asked.collection;
-        let key = collection.vector_key(inode, chunk);
+        let key = collection.vector_key(number, chunk);
         let mut unreadable = None;
         for _ in 0..ROUNDS {
             let (row, layout, inode) = {
@@ -644,12 +665,18 @@ impl FileSystem {
                 let Some(row) = crate::vector::row_of(&tree, key)? else {
                     return Ok(Followed::Gone);
                 };
-                let inode = match Inode::load(&tree, inode) {
+                let inode = match Inode::load(&tree, number) {
                     Ok(inode) if inode.links > 0 => inode,
                     Ok(_) | Err(Error::Stale) => return Ok(Followed::Gone),
                     Err(error) => return Err(error),
                 };
-                (row, crate::vector::row_layout(&tree, collection, row)?, inode)
+                match crate::vector::row_layout(&tree, collection, row) {
+                    Ok(layout) if layout.inode == number && layout.chunk == chunk => {
+                        (row, layout, inode)
+                    }
+                    Err(error) if !error.is_damage() => return Err(error),
+                    _ => return Ok(Followed::Damaged),
+                }
             };
             let info = RowInfo::new(&layout);
             if !judge.admits(Some(&info)) {
@@ -734,19 +761,25 @@ impl FileSystem {
     ) -> Result<()> {
         // With fewer hits than were asked for, every admitted vector is among them.
         if best.len() >= asked.index.k as usize {
+            outcome.full = true;
             outcome.lower(Completeness::Approximate);
         }
         outcome.examined += best.len() as u64;
         for found in best.iter_mut() {
-            if let Some(distance) = self.true_distance(asked.collection, query, found.row)? {
+            let put = (found.row, found.sequence);
+            if let Some(distance) = self.true_distance(asked.collection, query, put)? {
                 found.distance = distance;
                 continue;
             }
-            // No put has sequence number 0.
-            let gone = Found { sequence: 0, ..*found };
-            *found = self
-                .current(asked, query, judge, (found.inode, found.chunk), outcome)?
-                .unwrap_or(gone);
+            let place = (found.inode, found.chunk);
+            match self.current(asked, query, judge, place, outcome)? {
+                Some(current) => *found = current,
+                None => {
+                    // No put has sequence number 0.
+                    found.sequence = 0;
+                    outcome.lost = true;
+                }
+            }
         }
         let radius = wanted.radius.unwrap_or(Distance::MAX);
         best.retain(|found| found.sequence != 0 && found.distance <= radius);
@@ -792,7 +825,7 @@ impl FileSystem {
         let mut doubtful: Vec<RowInfo> = Vec::new();
         let mut from = Some(0);
         let mut seen = Counts::load(&self.reader(), schema.object)?.next_sequence;
-        let span = (usize::MAX, window_rows(LOAD_BYTES, collection.row_bytes()));
+        let span = (LOAD_ROWS, window_rows(LOAD_BYTES, collection.row_bytes()));
         while let Some(row) = from {
             from = items.read(self, schema.object, row, span)?;
             known.clear();
@@ -827,14 +860,19 @@ impl FileSystem {
             }
         }
         // A vector that was replaced meanwhile may have gone from rows that were still to be read
-        // to others that had been.
+        // to others that had been: what was put meanwhile is looked for. When all of it is still
+        // there, none of it was replaced again, and nothing was missed.
         for _ in 0..ROUNDS {
             let next = Counts::load(&self.reader(), schema.object)?.next_sequence;
-            from = Some(0).filter(|_| next != seen);
+            let (puts, mut found) = (next.saturating_sub(seen), 0);
+            from = Some(0).filter(|_| puts > 0);
             while let Some(row) = from {
-                from = items.read(self, schema.object, row, span)?;
-                for (_, layout) in items.rows.iter().filter(|(_, l)| l.sequence.get() >= seen) {
-                    doubtful.try_push(RowInfo::new(layout))?;
+                from = items.read(self, schema.object, row, (LOAD_ROWS, ROWS_MAX))?;
+                for (_, layout) in &items.rows {
+                    if (seen..next).contains(&layout.sequence.get()) {
+                        found += 1;
+                        doubtful.try_push(RowInfo::new(layout))?;
+                    }
                 }
             }
             for info in &doubtful {
@@ -846,7 +884,11 @@ impl FileSystem {
             outcome.examined += doubtful.len() as u64;
             doubtful.clear();
             keep_nearest(best, asked.index.k);
-            if next == seen {
+            if found >= puts {
+                return Ok(outcome);
+            }
+            if outcome.examined >= asked.index.examined_max {
+                outcome.lower(Completeness::Cut(CutReason::Work));
                 return Ok(outcome);
             }
             seen = next;

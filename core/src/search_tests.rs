@@ -340,7 +340,13 @@ fn several_queries_limits_of_work_and_stopping_early() {
 
 #[test]
 fn files_without_names_are_never_found_and_others_take_their_places() {
-    let world = World::new(17, 20, Metric::L2);
+    for quantization in [Quantization::None, Quantization::F16, Quantization::I8] {
+        files_without_names_are_not_found(quantization);
+    }
+}
+
+fn files_without_names_are_not_found(quantization: Quantization) {
+    let world = World::quantized(17, 20, Metric::L2, 16, quantization);
     world.maintain();
     let query = world.vectors[5].2.clone();
     // The file of the nearest vectors is removed while it is held open.
@@ -350,7 +356,7 @@ fn files_without_names_are_never_found_and_others_take_their_places() {
     for exact in [false, true] {
         let request = SearchRequest { exact, ..SearchRequest::nearest(world.number, &query, 50) };
         let (report, hits) = search(&world.fs, &request);
-        assert_eq!(hits.len(), 50, "{report:?}");
+        assert_eq!(hits.len(), 50, "{quantization:?} {report:?}");
         assert!(hits.iter().all(|hit| hit.inode != world.files[0]));
     }
     // An unnamed file is found once it has a name.

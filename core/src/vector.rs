@@ -568,24 +568,25 @@ impl FileSystem {
         Inode::load(&self.reader(), inode)?;
         let mut count = 0;
         loop {
-            let removed = self.remove_step_of(&collection, &mut writer, inode, &chunks)?;
-            if removed == 0 {
+            let (removed, done) = self.remove_step_of(&collection, &mut writer, inode, &chunks)?;
+            count += removed;
+            if done {
                 return Ok(count);
             }
-            count += removed;
         }
     }
 
-    /// Removes some of the file's vectors of these chunks as one operation. Returns how many.
+    /// Removes some of the file's vectors of these chunks as one operation. Returns how many, and
+    /// whether that were all.
     fn remove_step_of(
         &self,
         collection: &Collection,
         writer: &mut Writer,
         inode: u64,
         chunks: &RangeInclusive<u32>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, bool)> {
         if chunks.is_empty() {
-            return Ok(0);
+            return Ok((0, true));
         }
         let mut found: Vec<(u32, u32)> = Vec::new();
         let (from, to) = (
@@ -597,8 +598,9 @@ impl FileSystem {
             Ok(found.len() < REMOVE_VECTORS)
         })?;
         if found.is_empty() {
-            return Ok(0);
+            return Ok((0, true));
         }
+        let mut done = found.len() < REMOVE_VECTORS;
         let mut rows: Vec<u32> = Vec::new();
         let (count, left) = loop {
             rows.clear();
@@ -608,7 +610,10 @@ impl FileSystem {
             sort_by(&mut rows, |a, b| a < b);
             // Freeing takes space itself; with little left, free less at a time.
             match self.remove_some(collection, inode, &found, &rows) {
-                Err(Error::NoSpace) if found.len() > 1 => found.truncate(found.len().div_ceil(8)),
+                Err(Error::NoSpace) if found.len() > 1 => {
+                    found.truncate(found.len().div_ceil(8));
+                    done = false;
+                }
                 result => break (rows.len() as u64, result?),
             }
         };
@@ -629,10 +634,11 @@ impl FileSystem {
         if left == 0 {
             writer.live = None;
             writer.digests = None;
-            self.drop_stored_graph(collection)?;
+            // The vectors are removed. A graph that stays is replaced when one is stored again.
+            let _ = self.drop_stored_graph(collection);
         }
         let _ = self.take_in_if_large(collection);
-        Ok(count)
+        Ok((count, done))
     }
 
     /// Removes these vectors, of each its chunk and row, as one operation. `rows` are the same rows,

@@ -389,8 +389,9 @@ fn many_read_while_some_write() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|thread| thread.join().unwrap());
+        let ends: Vec<_> = writers.into_iter().map(|thread| thread.join()).collect();
         done.store(true, Ordering::Release);
+        ends.into_iter().for_each(|end| end.unwrap());
         readers.into_iter().for_each(|thread| thread.join().unwrap());
     });
     image.close().unwrap();

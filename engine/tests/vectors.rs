@@ -31,16 +31,14 @@ impl Scratch {
 }
 
 fn collection(image: &Image, name: &str) -> u32 {
+    quantized(image, name, Quantization::None)
+}
+
+fn quantized(image: &Image, name: &str, quantization: Quantization) -> u32 {
     let shape =
         Shape { element: ElementType::F32, metric: Metric::L2, dimension: DIMENSION as u32 };
-    let options = CollectionOptions {
-        name,
-        shape,
-        model: "test",
-        quantization: Quantization::None,
-        degree: 0,
-        build_effort: 0,
-    };
+    let options =
+        CollectionOptions { name, shape, model: "test", quantization, degree: 0, build_effort: 0 };
     image.create_collection(&options).unwrap()
 }
 
@@ -194,51 +192,74 @@ fn a_search_sees_every_put_that_has_returned_and_no_file_that_is_gone() {
                 })
             })
             .collect();
+        let end = Done(done);
         writers.into_iter().for_each(|thread| thread.join().unwrap());
-        done.store(true, Ordering::Release);
+        drop(end);
         readers.into_iter().for_each(|thread| thread.join().unwrap());
     });
     image.close().unwrap();
 }
 
+/// Ends the threads that wait for it, however a test ends.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Searches beside a thread that replaces one vector after the other.
-fn searches_beside_a_writer(index_memory: u64, plans: &[SearchPlan]) {
-    const FILES: usize = 100;
+fn searches_beside_a_writer(
+    files: usize,
+    quantization: Quantization,
+    index_memory: u64,
+    plans: &[SearchPlan],
+) {
     let scratch = Scratch::new();
     let image = scratch.image();
     image.core().set_index_memory(index_memory).unwrap();
-    let numbers = collection(&image, "numbers");
+    let numbers = quantized(&image, "numbers", quantization);
     image.create_dir("/d", 0o755).unwrap();
-    for number in 0..FILES {
+    for number in 0..files {
         add(&image, numbers, &format!("/d/{number}"), number as f32);
     }
+    image.index_collection("numbers", Threads::new(2)).unwrap();
     let scope = image.resolve("/d").unwrap();
     let inodes: Vec<u64> =
-        (0..FILES).map(|number| image.resolve(format!("/d/{number}")).unwrap()).collect();
+        (0..files).map(|number| image.resolve(format!("/d/{number}")).unwrap()).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
         threads.spawn(|| {
             let mut round = 0_usize;
             while !done.load(Ordering::Acquire) {
-                let value = (round * 31 % FILES) as f32;
-                image.put_vectors(numbers, inodes[round % FILES], &[put(&row(value))]).unwrap();
+                let value = (round * 31 % files) as f32;
+                image.put_vectors(numbers, inodes[round % files], &[put(&row(value))]).unwrap();
                 round += 1;
             }
         });
-        let short = (0..600).find_map(|round| {
-            let query = row((round % FILES) as f32);
+        let end = Done(&done);
+        let short = (0..60_000 / files).find_map(|round| {
+            let value = (round % files) as f32;
+            let query = row(value);
             let scope = if round % 2 == 0 { scope } else { vexfs_engine::core::layout::ROOT_INODE };
-            let nearest = SearchRequest::nearest(numbers, &query, FILES as u32);
-            let (hits, report) = image.search(&SearchRequest { scope, ..nearest }).unwrap();
+            let nearest = SearchRequest::nearest(numbers, &query, files as u32);
+            let request = SearchRequest { scope, vectors: true, ..nearest };
+            let (hits, report) = image.search(&request).unwrap();
+            for hit in &hits {
+                let vector = hit.vector.as_ref().unwrap();
+                let found = f32::from_le_bytes(*vector.first_chunk().unwrap());
+                assert_eq!(hit.distance, (value - found).powi(2) * DIMENSION as f32, "{hit:?}");
+            }
             let mut found: Vec<u64> = hits.iter().map(|hit| hit.found.inode).collect();
             assert!(hits.is_sorted_by_key(|hit| hit.found.distance));
             found.sort_unstable();
             found.dedup();
             assert_eq!(found.len(), hits.len(), "a file was found twice");
-            let expected = plans.contains(&report.plan) && found.len() == FILES;
+            let expected = plans.contains(&report.plan) && found.len() == files;
             (!expected).then(|| format!("{} files, {report:?}", found.len()))
         });
-        done.store(true, Ordering::Release);
+        drop(end);
         assert_eq!(short, None);
     });
     image.close().unwrap();
@@ -247,12 +268,18 @@ fn searches_beside_a_writer(index_memory: u64, plans: &[SearchPlan]) {
 #[test]
 fn searches_beside_a_writer_find_every_file_that_always_has_a_vector() {
     let plans = [SearchPlan::ExactAll, SearchPlan::ExactScope];
-    searches_beside_a_writer(u64::MAX, &plans);
+    searches_beside_a_writer(100, Quantization::None, u64::MAX, &plans);
 }
 
 #[test]
 fn searches_on_the_device_beside_a_writer_find_every_file_that_always_has_a_vector() {
-    searches_beside_a_writer(0, &[SearchPlan::ExactStreamed]);
+    searches_beside_a_writer(100, Quantization::None, 0, &[SearchPlan::ExactStreamed]);
+}
+
+#[test]
+fn searches_of_codes_beside_a_writer_find_every_file_that_always_has_a_vector() {
+    let plans = [SearchPlan::ExactAll, SearchPlan::ExactScope];
+    searches_beside_a_writer(1200, Quantization::I8, u64::MAX, &plans);
 }
 
 #[test]
