@@ -445,44 +445,17 @@ impl FileSystem {
                 }
                 let k = request.k.saturating_add(spare);
                 let index = Request { k, effort: index.effort.max(k), ..index };
-                let filtered = !judge.is_open();
                 let mut asked = Asked {
                     request,
-                    index: Request { filtered, ..index },
+                    index: Request { filtered: !judge.is_open(), ..index },
                     collection,
                     listed: listing.then_some(&*walk.rows),
                 };
-                let mut outcome = {
-                    let memory = collection.memory.read();
-                    let codec = memory.codec;
-                    if memory.is_too_large() || (request.exact && codec.is_some()) {
-                        drop(memory);
-                        self.search_device(&asked, query, &mut judge, scratches, best)?
-                    } else if memory.is_loaded() {
-                        let mut sought = query;
-                        if let Some(codec) = &codec {
-                            let (kernels, shape) = (&*self.host.kernels, &collection.schema.shape);
-                            let term = encode(kernels, shape, codec, query, code)?;
-                            asked.index = collection.schema.quantization.oversample(&asked.index);
-                            sought = (code, term);
-                        }
-                        let memories = (&mut *scratches, &mut *best);
-                        let mut outcome = search_memory(
-                            self, &asked, &memory, sought, &mut judge, executor, memories,
-                        )?;
-                        // Rows that the tree has and memory does not yet.
-                        let behind = rows_behind(&memory, asked.listed.unwrap_or_default())?;
-                        drop(memory);
-                        if codec.is_some() {
-                            self.rerank(&asked, &index, query, &mut judge, best, &mut outcome)?;
-                            asked.index.k = index.k;
-                        }
-                        self.add_followed(&asked, &behind, query, &mut judge, best, &mut outcome)?;
-                        outcome
-                    } else {
-                        // It was let go of between the two calls.
-                        continue;
-                    }
+                let memories = (&mut *scratches, &mut *best, &mut *code);
+                let gathered = self.gather(&mut asked, query, &mut judge, executor, memories)?;
+                let Some(mut outcome) = gathered else {
+                    // It was let go of since the refresh.
+                    continue;
                 };
                 judge.take_error()?;
                 outcome.full |= best.len() >= asked.index.k as usize;
@@ -531,6 +504,48 @@ impl FileSystem {
             graph_damaged,
             nanoseconds: 0,
         })
+    }
+
+    /// The nearest of a query, from memory or from the device, in `best`; nothing when the
+    /// collection is not in memory but could be.
+    #[inline(never)] // its frame must not add to its caller's
+    fn gather(
+        &self,
+        asked: &mut Asked<'_>,
+        query: (&[u8], RowTerm),
+        judge: &mut Judge<'_>,
+        executor: &dyn Executor,
+        (scratches, best, code): (&mut Vec<Scratch>, &mut Vec<Found>, &mut Vec<u8>),
+    ) -> Result<Option<Outcome>> {
+        let collection = asked.collection;
+        let memory = collection.memory.read();
+        let codec = memory.codec;
+        if memory.is_too_large() || (asked.request.exact && codec.is_some()) {
+            drop(memory);
+            return self.search_device(asked, query, judge, scratches, best).map(Some);
+        }
+        if !memory.is_loaded() {
+            return Ok(None);
+        }
+        let index = asked.index;
+        let mut sought = query;
+        if let Some(codec) = &codec {
+            let (kernels, shape) = (&*self.host.kernels, &collection.schema.shape);
+            let term = encode(kernels, shape, codec, query, code)?;
+            asked.index = collection.schema.quantization.oversample(&index);
+            sought = (code, term);
+        }
+        let memories = (&mut *scratches, &mut *best);
+        let mut outcome = search_memory(self, asked, &memory, sought, judge, executor, memories)?;
+        // Rows that the tree has and memory does not yet.
+        let behind = rows_behind(&memory, asked.listed.unwrap_or_default())?;
+        drop(memory);
+        if codec.is_some() {
+            self.rerank(asked, &index, query, judge, best, &mut outcome)?;
+            asked.index = index;
+        }
+        self.add_followed(asked, &behind, query, judge, best, &mut outcome)?;
+        Ok(Some(outcome))
     }
 
     /// Looks the hits in `best` up in the tree and puts those that are true into `out`, at most k of
