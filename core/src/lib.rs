@@ -20,6 +20,7 @@ mod codes;
 mod collection;
 mod collection_graph;
 mod collection_memory;
+mod confirm;
 #[cfg(test)]
 mod data_fault_tests;
 #[cfg(test)]

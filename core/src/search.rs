@@ -8,14 +8,14 @@
 use crate::codes::encode;
 use crate::collection::{Collection, Counts};
 use crate::collection_memory::{
-    LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, decode_row, index_error, read_vectors,
-    window_rows,
+    LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, index_error, read_vectors, window_rows,
 };
+use crate::confirm::{Answer, Followed, ROUNDS};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use crate::filter::{Filter, Findings, Judge};
 use crate::inode::Inode;
-use crate::layout::{ROOT_INODE, RowLayout};
+use crate::layout::ROOT_INODE;
 use crate::rights::Credentials;
 use crate::scope::{ListedRow, Walk, rows_behind};
 use alloc::vec::Vec;
@@ -44,10 +44,6 @@ const SELECTIVE_SHARE: u64 = 50;
 const PARALLEL_ROWS_MIN: u64 = 16_384;
 /// How often a query is answered anew because hits turned out to be none.
 const PASSES: usize = 16;
-/// How often a vector that is replaced before it can be read is followed to the next.
-const ROUNDS: usize = 16;
-/// How often, taken over the hits of a query, one gives way to nearer ones after it was replaced.
-const MOVES: usize = 4;
 /// The rows below a scope are compared one by one when they are so few, or fewer than one in
 /// [`LISTED_SHARE`] of all.
 const LISTED_ROWS: usize = 2048;
@@ -189,31 +185,17 @@ pub struct SearchReport {
 
 /// A hit, and which put it is the vector of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    distance: Distance,
-    row: u32,
-    sequence: u64,
-    inode: u64,
-    chunk: u32,
+pub(crate) struct Found {
+    pub distance: Distance,
+    pub row: u32,
+    pub sequence: u64,
+    pub inode: u64,
+    pub chunk: u32,
 }
 
 impl Found {
-    fn new(distance: Distance, row: u32, info: &RowInfo) -> Self {
+    pub fn new(distance: Distance, row: u32, info: &RowInfo) -> Self {
         Self { distance, row, sequence: info.sequence, inode: info.inode, chunk: info.chunk }
-    }
-}
-
-fn hit_of(distance: Distance, row: &RowLayout, inode: &Inode) -> SearchHit {
-    SearchHit {
-        distance,
-        inode: row.inode.get(),
-        generation: inode.generation,
-        chunk: row.chunk.get(),
-        offset: row.offset.get(),
-        length: row.length.get(),
-        content_version: row.content_version.get(),
-        fresh: row.content_version.get() == inode.content_version,
-        tag: row.tag.get(),
     }
 }
 
@@ -241,37 +223,19 @@ pub(crate) struct SearchScratch {
     code: Vec<u8>,
 }
 
-/// A hit on its way out.
-#[derive(Clone, Copy)]
-struct Answer {
-    hit: SearchHit,
-    row: u32,
-    /// Which of the vectors read is its own.
-    place: usize,
-}
-
-/// What confirming the hits of a query came to.
-#[derive(Clone, Copy)]
-struct Passed {
-    /// The answer is as good as the list of hits was.
-    settled: bool,
-    /// A vector that was wanted could not be read.
-    damaged: bool,
-}
-
 /// What answering one query came to.
 #[derive(Clone, Copy)]
-struct Outcome {
-    plan: SearchPlan,
-    completeness: Completeness,
-    examined: u64,
-    unindexed: u64,
+pub(crate) struct Outcome {
+    pub plan: SearchPlan,
+    pub completeness: Completeness,
+    pub examined: u64,
+    pub unindexed: u64,
     /// Some hits are newer than others, and a vector may be there as what it was and as what it is.
-    followed: bool,
+    pub followed: bool,
     /// The list of hits was as long as was asked for: there may be more behind them.
-    full: bool,
+    pub full: bool,
     /// Some have turned out to be none.
-    lost: bool,
+    pub lost: bool,
 }
 
 impl Outcome {
@@ -305,30 +269,12 @@ impl Outcome {
 
 /// What each query of a request shares.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    request: &'a SearchRequest<'a>,
-    index: Request,
-    collection: &'a Collection,
+pub(crate) struct Asked<'a> {
+    pub request: &'a SearchRequest<'a>,
+    pub index: Request,
+    pub collection: &'a Collection,
     /// The rows below the scope, when they are few.
-    listed: Option<&'a [ListedRow]>,
-}
-
-/// A vector as the tree has it.
-struct Current {
-    found: Found,
-    hit: SearchHit,
-    /// Its components, when it was followed or they are wanted.
-    bytes: Vec<u8>,
-}
-
-/// What following a chunk of a file to its vector came to.
-enum Followed {
-    Now(Current),
-    /// There is none any more, or none that the request takes.
-    Gone,
-    Damaged,
-    /// It was replaced each time before it could be read.
-    Changing,
+    pub listed: Option<&'a [ListedRow]>,
 }
 
 impl FileSystem {
@@ -548,176 +494,6 @@ impl FileSystem {
         Ok(Some(outcome))
     }
 
-    /// Looks the hits in `best` up in the tree and puts those that are true into `out`, at most k of
-    /// them, with their vectors if wanted. A hit that was replaced meanwhile is followed to the
-    /// vector in its place. Each is in the tree as it is returned at some time during the search.
-    #[inline(never)] // its frame must not add to its caller's
-    fn confirm(
-        &self,
-        asked: &Asked<'_>,
-        query: (&[u8], RowTerm),
-        judge: &mut Judge<'_>,
-        (best, outcome): (&mut Vec<Found>, Outcome),
-        (out, vectors): (&mut Vec<Answer>, &mut Vec<u8>),
-    ) -> Result<Passed> {
-        let k = asked.request.k as usize;
-        // What lies behind the last of a full list was not seen.
-        let horizon = best.last().copied();
-        let mut passed = Passed { settled: true, damaged: false };
-        let Outcome { mut lost, followed: mut moved, .. } = outcome;
-        let mut moves = best.len() * MOVES;
-        out.clear();
-        vectors.clear();
-        let (mut at, mut read) = (0, 0);
-        while let Some(hit) = best.get(at).copied() {
-            let current = match self.look_up(asked, &hit)? {
-                Some(current) => Followed::Now(current),
-                None => {
-                    lost = true;
-                    self.follow(asked, query, judge, (hit.inode, hit.chunk))?
-                }
-            };
-            let current = match current {
-                Followed::Now(current) if current.found != hit => {
-                    moved = true;
-                    if moves == 0 {
-                        // It stays out of order, and may keep a nearer one out.
-                        passed.settled = false;
-                    } else if put_in_order(best.get_mut(at..).unwrap_or_default(), current.found) {
-                        // Nearer ones come first. It is looked up again when its turn comes.
-                        moves -= 1;
-                        continue;
-                    }
-                    Some(current)
-                }
-                Followed::Now(current) => Some(current),
-                Followed::Gone => None,
-                Followed::Damaged => {
-                    passed.damaged = true;
-                    None
-                }
-                Followed::Changing => {
-                    passed.settled = false;
-                    None
-                }
-            };
-            at += 1;
-            // The file may have been written to since it was judged.
-            let stale = |current: &Current| asked.request.filter.fresh && !current.hit.fresh;
-            lost |= current.as_ref().is_some_and(stale);
-            if let Some(Current { found, hit, bytes }) = current.filter(|current| !stale(current)) {
-                if asked.request.vectors {
-                    vectors.try_extend(&bytes)?;
-                }
-                out.try_push(Answer { hit, row: found.row, place: read })?;
-                read += 1;
-            }
-            if out.len() >= k {
-                lost |= moved && drop_repeated(out);
-                if out.len() >= k {
-                    break;
-                }
-            }
-        }
-        if moved {
-            lost |= drop_repeated(out);
-            sort_by(out, |a, b| (a.hit.distance, a.row) < (b.hit.distance, b.row));
-        }
-        let last = out.last().filter(|_| out.len() >= k).map(|answer| answer.hit.distance);
-        let seen = |last: Distance| horizon.is_some_and(|horizon| last <= horizon.distance);
-        passed.settled &= !lost || !outcome.full || last.is_some_and(seen);
-        Ok(passed)
-    }
-
-    /// The hit as the tree has it, with its vector if wanted; nothing when it is not as it was, or
-    /// its vector cannot be read.
-    #[inline(never)] // its frame must not add to its caller's
-    fn look_up(&self, asked: &Asked<'_>, hit: &Found) -> Result<Option<Current>> {
-        let collection = asked.collection;
-        let (layout, inode) = {
-            let tree = self.reader();
-            let Some(item) = tree.get(collection.row_key(hit.row))? else { return Ok(None) };
-            let layout = decode_row(collection.schema.object, &item)?;
-            if layout.sequence.get() != hit.sequence {
-                return Ok(None);
-            }
-            let key = collection.vector_key(layout.inode.get(), layout.chunk.get());
-            if crate::vector::row_of(&tree, key)? != Some(hit.row) {
-                return Ok(None);
-            }
-            match Inode::load(&tree, layout.inode.get()) {
-                Ok(inode) if inode.links > 0 => (layout, inode),
-                Ok(_) | Err(Error::Stale) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        };
-        let bytes = if asked.request.vectors {
-            match self.vector_bytes(collection, hit.row, &layout)? {
-                Some(bytes) => bytes,
-                None => return Ok(None),
-            }
-        } else {
-            Vec::new()
-        };
-        Ok(Some(Current { found: *hit, hit: hit_of(hit.distance, &layout, &inode), bytes }))
-    }
-
-    /// The vector that a chunk of a file has now, compared with the query.
-    #[inline(never)] // its frame must not add to its caller's
-    fn follow(
-        &self,
-        asked: &Asked<'_>,
-        query: (&[u8], RowTerm),
-        judge: &mut Judge<'_>,
-        (number, chunk): (u64, u32),
-    ) -> Result<Followed> {
-        let collection = asked.collection;
-        let key = collection.vector_key(number, chunk);
-        let mut unreadable = None;
-        for _ in 0..ROUNDS {
-            let (row, layout, inode) = {
-                let tree = self.reader();
-                let Some(row) = crate::vector::row_of(&tree, key)? else {
-                    return Ok(Followed::Gone);
-                };
-                let inode = match Inode::load(&tree, number) {
-                    Ok(inode) if inode.links > 0 => inode,
-                    Ok(_) | Err(Error::Stale) => return Ok(Followed::Gone),
-                    Err(error) => return Err(error),
-                };
-                match crate::vector::row_layout(&tree, collection, row) {
-                    Ok(layout) if layout.inode == number && layout.chunk == chunk => {
-                        (row, layout, inode)
-                    }
-                    Err(error) if !error.is_damage() => return Err(error),
-                    _ => return Ok(Followed::Damaged),
-                }
-            };
-            let info = RowInfo::new(&layout);
-            if !judge.admits(Some(&info)) {
-                judge.take_error()?;
-                return Ok(Followed::Gone);
-            }
-            let Some(bytes) = self.vector_bytes(collection, row, &layout)? else {
-                // It was replaced between the two, or, when it is still there, is damaged.
-                if unreadable.replace(info.sequence) == Some(info.sequence) {
-                    return Ok(Followed::Damaged);
-                }
-                continue;
-            };
-            let Some(distance) = self.distance(collection, query, &bytes) else {
-                return Ok(Followed::Damaged);
-            };
-            if distance > asked.request.radius.unwrap_or(Distance::MAX) {
-                return Ok(Followed::Gone);
-            }
-            let found = Found::new(distance, row, &info);
-            let hit = hit_of(distance, &layout, &inode);
-            return Ok(Followed::Now(Current { found, hit, bytes }));
-        }
-        Ok(Followed::Changing)
-    }
-
     /// Adds the vectors of `rows`, which memory or a pass over the device may have missed, as they
     /// are now.
     #[inline(never)] // its frame must not add to its caller's
@@ -800,23 +576,6 @@ impl FileSystem {
         best.retain(|found| found.sequence != 0 && found.distance <= radius);
         keep_nearest(best, wanted.k);
         Ok(())
-    }
-
-    /// The vector that `layout` describes, unless it was replaced or is damaged.
-    fn vector_bytes(
-        &self,
-        collection: &Collection,
-        row: u32,
-        layout: &RowLayout,
-    ) -> Result<Option<Vec<u8>>> {
-        match self.read_row(collection, row) {
-            Ok(bytes) => {
-                let sound = self.host.checksum.crc32c(0, &bytes) == layout.checksum.get();
-                Ok(sound.then_some(bytes))
-            }
-            Err(error) if error.is_damage() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Compares all vectors with the query, reading them from the device.
@@ -911,28 +670,6 @@ impl FileSystem {
         outcome.lower(Completeness::Cut(CutReason::Changes));
         Ok(outcome)
     }
-}
-
-/// Of hits of the same chunk, which may have been in a list as what they were and as what they are,
-/// leaves one. Whether there were any.
-fn drop_repeated(out: &mut Vec<Answer>) -> bool {
-    let before = out.len();
-    sort_by(out, |a, b| (a.hit.inode, a.hit.chunk) < (b.hit.inode, b.hit.chunk));
-    out.dedup_by_key(|answer| (answer.hit.inode, answer.hit.chunk));
-    out.len() < before
-}
-
-/// Puts `found` in the place of the first of `best`, which are in order, and then behind those that
-/// are nearer. Whether there are any.
-fn put_in_order(best: &mut [Found], found: Found) -> bool {
-    let nearer = best.iter().skip(1).take_while(|other| **other < found).count();
-    let Some(places) = best.get_mut(..=nearer) else { return false };
-    // The nearer ones step forward.
-    let mut last = found;
-    for place in places.iter_mut().rev() {
-        core::mem::swap(place, &mut last);
-    }
-    nearer > 0
 }
 
 /// Sorts hits, drops those that are there twice, and keeps the `k` nearest.
