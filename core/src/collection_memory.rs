@@ -374,6 +374,9 @@ pub(crate) fn decode_row(object: u64, item: &[u8]) -> Result<RowLayout> {
     if layout.inode.get() == 0 || layout.inode.get() > OBJECT_MAX {
         return Err(corrupt(object, "row of an impossible inode"));
     }
+    if !(1..SEQUENCE_MAX).contains(&layout.sequence.get()) {
+        return Err(corrupt(object, "row of an impossible sequence number"));
+    }
     Ok(layout)
 }
 

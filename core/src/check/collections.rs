@@ -6,10 +6,13 @@ use super::finding::{Code, Place};
 use super::streams::Owner;
 use crate::collection::{Schema, decode, extent_blocks};
 use crate::collection_graph::read_stored_graph;
+use crate::collection_memory::decode_row;
 use crate::error::{Error, Result};
 use crate::inode::MODE_FILE;
 use crate::key::{Key, Kind};
-use crate::layout::{CollectionLayout, CollectionNameLayout, RowLayout, VectorLayout};
+use crate::layout::{
+    CollectionLayout, CollectionNameLayout, RowLayout, SEQUENCE_MAX, VectorLayout,
+};
 use alloc::vec::Vec;
 use vexfs_index::Parameters;
 use vexfs_memory::{Table, TryVec, sort_by};
@@ -194,6 +197,9 @@ impl Checker<'_> {
             // Rows of a collection that makes no sense.
             return self.find(Code::ItemStray, Place::key(key));
         };
+        if decode_row(key.object, item).is_err() {
+            return self.find(Code::ItemMalformed, Place::key(key));
+        }
         let vector = u64::from(number) << 32 | u64::from(row.chunk.get());
         let hash = self.mix([row.inode.get(), vector, key.offset()]);
         let sequence_end = row.sequence.get().saturating_add(1);
@@ -278,7 +284,7 @@ impl Checker<'_> {
             if record.row_end != record.found_end {
                 self.find(Code::RowEnd, place.with(record.row_end, record.found_end))?;
             }
-            if record.next_sequence < record.sequence_end {
+            if !(record.sequence_end..=SEQUENCE_MAX).contains(&record.next_sequence) {
                 let place = place.with(record.next_sequence, record.sequence_end);
                 self.find(Code::RowSequence, place)?;
             }

@@ -311,6 +311,14 @@ const CASES: &[(Code, bool, Damage)] = &[
         let key = collection(tree);
         change_item::<CollectionLayout>(tree, key, |head| head.next_sequence = 3.into())
     }),
+    (Code::RowSequence, true, |tree| {
+        let key = collection(tree);
+        change_item::<CollectionLayout>(tree, key, |head| head.next_sequence = u64::MAX.into())
+    }),
+    (Code::ItemMalformed, true, |tree| {
+        let key = first(tree, FIRST_OBJECT, Kind::Row).0;
+        change_item::<RowLayout>(tree, key, |row| row.sequence = u64::MAX.into())
+    }),
     (Code::RowChecksum, true, |tree| {
         let key = first(tree, FIRST_OBJECT, Kind::Row).0;
         change_item::<RowLayout>(tree, key, |row| row.checksum = 3.into())
