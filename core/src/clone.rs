@@ -121,8 +121,8 @@ impl FileSystem {
     /// Makes the content of file `to` that of file `from`, sharing its blocks, all at once: no
     /// state of the file system has a part of it. All else of `to` stays; its vectors become stale.
     ///
-    /// Errors: `TooBig` when one of the files has too many extents for that (a file of 256 MiB may
-    /// have as many, one of 512 MiB has more); otherwise as [`FileSystem::write`].
+    /// Errors: `TooBig` when one of the files has more than 1024 extents, each of at most 128 blocks;
+    /// otherwise as [`FileSystem::write`].
     pub fn replace_content(&self, from: u64, to: u64) -> Result<()> {
         if from == to {
             return Ok(());

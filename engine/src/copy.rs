@@ -73,8 +73,8 @@ impl Image {
     /// passed over.
     ///
     /// Each file is copied whole or not at all: until all its bytes are there, `to` is what it was.
-    /// (If power fails at the very end of a copy over a file of more than 1024 extents, which are
-    /// at least 256 MiB when they lie together, `to` may be left with a part of the new bytes.)
+    /// (Unless power fails at the very end, when the old file or the new one has more than 1024
+    /// extents: some 500 MiB in one piece, with blocks of 4 KiB. `to` may then be cut short.)
     ///
     /// Without [`CopyOptions::recursive`] what a fifo or a device gives is copied until it ends, as
     /// cp(1) does it.

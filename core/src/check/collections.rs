@@ -187,9 +187,6 @@ impl Checker<'_> {
     pub(crate) fn row_item(&mut self, key: Key, item: &[u8]) -> Result<()> {
         self.sink.report.rows += 1;
         self.object.rows += 1;
-        let Ok(row) = RowLayout::ref_from_bytes(item) else {
-            return self.find(Code::ItemMalformed, Place::key(key));
-        };
         let Some(number) = self.object.collection else {
             if !self.object.has_collection {
                 return Ok(());
@@ -197,9 +194,9 @@ impl Checker<'_> {
             // Rows of a collection that makes no sense.
             return self.find(Code::ItemStray, Place::key(key));
         };
-        if decode_row(key.object, item).is_err() {
+        let Ok(row) = decode_row(key.object, item) else {
             return self.find(Code::ItemMalformed, Place::key(key));
-        }
+        };
         let vector = u64::from(number) << 32 | u64::from(row.chunk.get());
         let hash = self.mix([row.inode.get(), vector, key.offset()]);
         let sequence_end = row.sequence.get().saturating_add(1);

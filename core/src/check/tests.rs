@@ -163,6 +163,36 @@ fn block_of_root(memory: &Memory) -> u64 {
     open(memory).reader().root().block
 }
 
+/// What a check passes can be used.
+#[test]
+fn a_small_file_may_be_longer_than_a_writer_would_make_it() {
+    let memory = populated(12);
+    let bytes: Vec<u8> = (0..1500_u32).map(|at| at as u8).collect();
+    let number = open(&memory).lookup(ROOT_INODE, b"file 0 0").unwrap();
+    damage(&memory, |tree| {
+        tree.put(Key::new(number, Kind::Inline, 0), &[&bytes])?;
+        let mut inode = Inode::load(tree, number)?;
+        inode.size = bytes.len() as u64;
+        inode.flags |= INODE_INLINE;
+        inode.store(tree, number)
+    });
+    assert_clean(&memory);
+    let fs = open(&memory);
+    let read = |length: usize| {
+        let mut buffer = std::vec![0; length + 1];
+        assert_eq!(fs.read(number, 0, &mut buffer).unwrap(), length);
+        buffer.truncate(length);
+        buffer
+    };
+    assert_eq!(read(1500), bytes);
+    fs.write(number, 1500, b"more").unwrap();
+    assert_eq!(read(1504)[..1500], bytes);
+    fs.truncate(number, 1200).unwrap();
+    assert_eq!(read(1200), bytes[..1200]);
+    fs.commit().unwrap();
+    assert_clean(&memory);
+}
+
 #[test]
 fn new_and_populated_images_are_clean() {
     for block_log2 in [12, 13, 16] {
