@@ -141,6 +141,26 @@ pub(crate) fn count_entry(parent: &mut Inode, added: bool, is_directory: bool) -
     Ok(())
 }
 
+/// Makes an inode and an entry that names it.
+pub(crate) fn make_entry(
+    tree: &mut Tree,
+    parent: u64,
+    name: &[u8],
+    new: &NewInode,
+    target: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<u64> {
+    count_new(tree, parent, new.mode & MODE_TYPE == MODE_DIRECTORY, now)?;
+    let (number, mut inode) = make_inode(tree, new, now)?;
+    if let Some(target) = target {
+        link::store_target(tree, number, &mut inode, target)?;
+    }
+    let entry = Target { inode: number, file_type: (new.mode >> 12) as u8 };
+    add_entry(tree, parent, name, entry)?;
+    inode.store(tree, number)?;
+    Ok(number)
+}
+
 impl FileSystem {
     /// The inode that `name` names in directory `parent`; `.` and `..` work.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<u64> {
@@ -207,17 +227,7 @@ impl FileSystem {
         names::check_entry_name(name)?;
         check_new(new, target.is_some())?;
         let now = self.host.clock.now();
-        self.operation(8, false, |tree| {
-            count_new(tree, parent, new.mode & MODE_TYPE == MODE_DIRECTORY, now)?;
-            let (number, mut inode) = make_inode(tree, new, now)?;
-            if let Some(target) = target {
-                link::store_target(tree, number, &mut inode, target)?;
-            }
-            let entry = Target { inode: number, file_type: (new.mode >> 12) as u8 };
-            add_entry(tree, parent, name, entry)?;
-            inode.store(tree, number)?;
-            Ok(number)
-        })
+        self.operation(8, false, |tree| make_entry(tree, parent, name, new, target, now))
     }
 
     /// Makes a regular file that has no name yet, as `O_TMPFILE` does. It is held open: it lives
@@ -380,7 +390,7 @@ impl FileSystem {
     }
 }
 
-fn check_new(new: &NewInode, symlink: bool) -> Result<()> {
+pub(crate) fn check_new(new: &NewInode, symlink: bool) -> Result<()> {
     let device = match new.mode & MODE_TYPE {
         MODE_FILE | MODE_DIRECTORY | MODE_FIFO | MODE_SOCKET => false,
         MODE_BLOCK | MODE_CHARACTER => true,

@@ -90,6 +90,8 @@ pub struct FileSystemStatus {
     pub cache_bytes: u64,
     /// Levels of the tree.
     pub tree_levels: u32,
+    /// Most bytes of a file that lies in the tree.
+    pub inline_bytes_max: u32,
 }
 
 /// Most inodes of a file system.
@@ -113,7 +115,7 @@ struct Published {
 /// A file system in use. All methods take `&self` and may be called from many threads.
 pub struct FileSystem {
     pub(crate) host: Shared<Host>,
-    read_only: bool,
+    read_only: AtomicBool,
     discard: bool,
     /// The on-disk state is unknown, or another's: nothing is written any more.
     poisoned: AtomicBool,
@@ -235,7 +237,7 @@ impl FileSystem {
         let tree = open_tree(&host, superblock, options.cache_bytes)?;
         let locks = &*host.locks;
         Ok(Self {
-            read_only: options.read_only,
+            read_only: AtomicBool::new(options.read_only),
             discard: options.discard,
             poisoned: AtomicBool::new(false),
             failure: (AtomicI32::new(0), AtomicU64::new(0)),
@@ -260,7 +262,26 @@ impl FileSystem {
 
     /// Whether nothing may be written.
     pub fn is_read_only(&self) -> bool {
-        self.read_only || self.poisoned.load(Ordering::Acquire)
+        self.read_only.load(Ordering::Acquire) || self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Forbids or allows writing, for a host that mounts again with other options. What was done
+    /// before is to be committed first, and no operation may be under way.
+    ///
+    /// Errors: `ReadOnly` when a feature that is not known here forbids writing.
+    pub fn set_read_only(&self, read_only: bool) -> Result<()> {
+        let features = self.reader().state.features_read_only;
+        if !read_only && features & !KNOWN_READ_ONLY != 0 {
+            return Err(Error::ReadOnly);
+        }
+        self.read_only.store(read_only, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes nothing any more: every operation from now on fails, and what was not committed is
+    /// lost, as if the power had gone.
+    pub fn stop(&self) {
+        self.poisoned.store(true, Ordering::Release);
     }
 
     /// The failure of the device since which nothing is written any more (`Poisoned`). Whoever was
@@ -313,6 +334,7 @@ impl FileSystem {
             read_only: self.is_read_only(),
             cache_bytes: tree.memory_bytes() as u64,
             tree_levels: u32::from(state.root.level) + 1,
+            inline_bytes_max: crate::inline::bytes_max(&tree) as u32,
         }
     }
 
@@ -400,10 +422,10 @@ impl FileSystem {
     /// Takes the file system over, before the first change: a new state, the same but for its
     /// writer. Another writer of before notices at its next commit.
     fn claim(&self) -> Result<()> {
-        if self.claimed.load(Ordering::Acquire) {
+        if self.claimed.load(Ordering::Acquire) && !self.read_only.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.read_only {
+        if self.read_only.load(Ordering::Acquire) {
             return Err(Error::ReadOnly);
         }
         let mut published = self.published.write();
@@ -448,7 +470,7 @@ impl FileSystem {
     /// Errors: `Device`, after which nothing is written any more (`Poisoned`); `OtherWriter` when
     /// another has taken the device over.
     pub fn commit(&self) -> Result<()> {
-        if self.read_only {
+        if self.read_only.load(Ordering::Acquire) {
             return Ok(());
         }
         self.commit_state(false)

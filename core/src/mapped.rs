@@ -275,12 +275,32 @@ impl FileSystem {
         })
     }
 
+    /// Makes `bytes` the whole of a small file that has no extents. As with [`FileSystem::complete`]
+    /// neither times nor the content version move.
+    ///
+    /// Errors: `Busy` when the file is not, or would not be, in the tree.
+    pub fn complete_inline(&self, number: u64, bytes: &[u8]) -> Result<()> {
+        self.change_file(number, 4, true, |tree, inode| {
+            if !inline::fits(tree, inode, bytes.len() as u64) {
+                return Err(Error::Busy);
+            }
+            inline::store(tree, number, inode, bytes)
+        })
+    }
+
     /// Gives blocks back that were allocated and will not be completed.
     pub fn cancel(&self, blocks: &InFlight) {
+        self.put_off(blocks, 0);
+    }
+
+    /// Gives blocks back that were allocated, and reserves `reserved` of them again.
+    pub fn put_off(&self, blocks: &InFlight, reserved: u64) {
+        let mut tree = self.tree.write();
         if !blocks.in_place {
             let run = Run { start: blocks.device_block, length: blocks.blocks };
-            self.tree.write().space.give_back(run);
+            tree.space.give_back(run);
         }
+        tree.space.promise(reserved);
     }
 
     /// Notes that the file's bytes are changing: times and the content version. Returns the

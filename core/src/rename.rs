@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Renaming: moving one entry, or exchanging two.
 
-use crate::directory::{Target, add_entry, count_entry, find, is_empty, remove_entry, update};
+use crate::directory::{
+    NewInode, Target, add_entry, check_new, count_entry, find, is_empty, make_entry, remove_entry,
+    update,
+};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::host::Timestamp;
-use crate::inode::Inode;
+use crate::inode::{Inode, MODE_DIRECTORY, MODE_TYPE};
 use crate::key::Key;
 use crate::link::is_below;
 use crate::names;
@@ -55,13 +58,44 @@ impl FileSystem {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
+        self.rename_with(parent, name, new_parent, new_name, mode, None)
+    }
+
+    /// As [`FileSystem::rename`], and makes `whiteout`, which is no directory, under the old name.
+    ///
+    /// Errors: also `Invalid` together with an exchange; `NoSpace`.
+    pub fn rename_leaving(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new_parent: u64,
+        new_name: &[u8],
+        mode: RenameMode,
+        whiteout: &NewInode,
+    ) -> Result<()> {
+        check_new(whiteout, false)?;
+        if mode == RenameMode::Exchange || whiteout.mode & MODE_TYPE == MODE_DIRECTORY {
+            return Err(Error::Invalid("what a rename leaves behind"));
+        }
+        self.rename_with(parent, name, new_parent, new_name, mode, Some(whiteout))
+    }
+
+    fn rename_with(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new_parent: u64,
+        new_name: &[u8],
+        mode: RenameMode,
+        whiteout: Option<&NewInode>,
+    ) -> Result<()> {
         names::check_entry_name(name)?;
         names::check_entry_name(new_name)?;
         let now = self.host.clock.now();
         let from = End { parent, name };
         let to = End { parent: new_parent, name: new_name };
         // Two entries, four links, four inodes and a note, at most.
-        let orphan = self.operation_in_place(11, |tree| {
+        let rename = |tree: &mut Tree| -> Result<Option<u64>> {
             Inode::load_directory(tree, parent)?;
             if Inode::load_directory(tree, new_parent)?.links == 0 {
                 return Err(Error::NotFound);
@@ -108,7 +142,17 @@ impl FileSystem {
                     Ok(None)
                 }
             }
-        })?;
+        };
+        let orphan = match whiteout {
+            None => self.operation_in_place(11, rename)?,
+            Some(new) => self.operation(19, false, |tree| {
+                let orphan = rename(tree)?;
+                if find(tree, parent, name)?.is_none() {
+                    make_entry(tree, parent, name, new, None, now)?;
+                }
+                Ok(orphan)
+            })?,
+        };
         self.reap_after(orphan);
         Ok(())
     }

@@ -12,7 +12,7 @@ use vexfs_core::{Error, FileSystem, XattrMode};
 /// # Safety
 /// `name` points to `name_bytes` bytes, `buffer` has `buffer_bytes` writable bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_get_xattr(
+pub unsafe extern "C" fn vexfs_core_get_xattr(
     file_system: &FileSystem,
     number: u64,
     name: *const u8,
@@ -35,7 +35,7 @@ const XATTR_REPLACE: u32 = 2;
 /// # Safety
 /// `name` and `value` point to as many bytes as is said of them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_set_xattr(
+pub unsafe extern "C" fn vexfs_core_set_xattr(
     file_system: &FileSystem,
     number: u64,
     name: *const u8,
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn vexfs_set_xattr(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_remove_xattr(
+pub unsafe extern "C" fn vexfs_core_remove_xattr(
     file_system: &FileSystem,
     number: u64,
     name: *const u8,
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn vexfs_remove_xattr(
 
 /// Calls `each` with the name of every attribute. It must not call the file system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_list_xattrs(
+pub extern "C" fn vexfs_core_list_xattrs(
     file_system: &FileSystem,
     number: u64,
     each: EachName,

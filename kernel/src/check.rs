@@ -155,7 +155,7 @@ impl Counts {
 /// # Safety
 /// `device` is what the `vexfs_host_device_*` functions take; `counts` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_check(
+pub unsafe extern "C" fn vexfs_core_check(
     device: *mut c_void,
     data: bool,
     cache_bytes: usize,
@@ -180,9 +180,9 @@ pub unsafe extern "C" fn vexfs_check(
 /// `only_whole` no state is given up, no damaged node cut off, and no damage touched.
 ///
 /// # Safety
-/// As for [`vexfs_check`]; nobody else uses the device.
+/// As for [`vexfs_core_check`]; nobody else uses the device.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_repair(
+pub unsafe extern "C" fn vexfs_core_repair(
     device: *mut c_void,
     only_whole: bool,
     cache_bytes: usize,
@@ -226,7 +226,7 @@ pub type EachCopy = extern "C" fn(
 
 /// Shows every copy of the superblock on `device`.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_dump_superblocks(
+pub extern "C" fn vexfs_core_dump_superblocks(
     device: *mut c_void,
     each: EachCopy,
     context: *mut c_void,
@@ -296,7 +296,7 @@ pub type EachRecord = extern "C" fn(context: *mut c_void, record: &Record) -> bo
 /// Shows every node and item of the tree. `each` runs under the tree's lock and must not call the
 /// file system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_dump(
+pub extern "C" fn vexfs_core_dump(
     file_system: &FileSystem,
     each: EachRecord,
     context: *mut c_void,
@@ -309,7 +309,7 @@ pub type EachNumber = extern "C" fn(context: *mut c_void, number: u64);
 
 /// Shows the inodes that wait to be taken apart.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_orphans(
+pub extern "C" fn vexfs_core_orphans(
     file_system: &FileSystem,
     each: EachNumber,
     context: *mut c_void,

@@ -52,7 +52,7 @@ pub struct NewCollection {
 /// The name and model of `new` point to as many bytes as is said of them; `number` may be written
 /// to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_create(
+pub unsafe extern "C" fn vexfs_core_collection_create(
     file_system: &FileSystem,
     new: &NewCollection,
     number: *mut u32,
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn vexfs_collection_create(
 }
 
 /// # Safety
-/// As for `vexfs_collection_create`.
+/// As for `vexfs_core_collection_create`.
 unsafe fn create(file_system: &FileSystem, new: &NewCollection) -> Result<u32> {
     // SAFETY: the caller's word.
     let (name, model) =
@@ -165,7 +165,7 @@ pub type EachCollection = extern "C" fn(context: *mut c_void, collection: &Colle
 
 /// Calls `each` with every collection. It must not call the file system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_collections(
+pub extern "C" fn vexfs_core_collections(
     file_system: &FileSystem,
     each: EachCollection,
     context: *mut c_void,
@@ -175,7 +175,7 @@ pub extern "C" fn vexfs_collections(
 
 /// Calls `each` with the collection of this number.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_collection_by_number(
+pub extern "C" fn vexfs_core_collection_by_number(
     file_system: &FileSystem,
     number: u32,
     each: EachCollection,
@@ -191,7 +191,7 @@ pub extern "C" fn vexfs_collection_by_number(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_by_name(
+pub unsafe extern "C" fn vexfs_core_collection_by_name(
     file_system: &FileSystem,
     name: *const u8,
     name_bytes: usize,
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn vexfs_collection_by_name(
 /// # Safety
 /// `name` points to `name_bytes` bytes; `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_number(
+pub unsafe extern "C" fn vexfs_core_collection_number(
     file_system: &FileSystem,
     name: *const u8,
     name_bytes: usize,
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn vexfs_collection_number(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_drop(
+pub unsafe extern "C" fn vexfs_core_collection_drop(
     file_system: &FileSystem,
     name: *const u8,
     name_bytes: usize,
@@ -264,7 +264,7 @@ impl From<Maintenance> for GraphWork {
 /// # Safety
 /// `done` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_maintain(
+pub unsafe extern "C" fn vexfs_core_collection_maintain(
     file_system: &FileSystem,
     number: u32,
     rows_max: u64,
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn vexfs_collection_maintain(
 /// # Safety
 /// `name` points to `name_bytes` bytes; `done` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_collection_rebuild(
+pub unsafe extern "C" fn vexfs_core_collection_rebuild(
     file_system: &FileSystem,
     name: *const u8,
     name_bytes: usize,
@@ -295,18 +295,18 @@ pub unsafe extern "C" fn vexfs_collection_rebuild(
 
 /// Stores the graphs that have changed; for unmounting.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_store_graphs(file_system: &FileSystem) -> i32 {
+pub extern "C" fn vexfs_core_store_graphs(file_system: &FileSystem) -> i32 {
     status(file_system.store_graphs())
 }
 
 /// Limits the bytes that vectors and graphs take in memory.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_set_index_memory(file_system: &FileSystem, bytes: u64) -> i32 {
+pub extern "C" fn vexfs_core_set_index_memory(file_system: &FileSystem, bytes: u64) -> i32 {
     status(file_system.set_index_memory(bytes))
 }
 
 /// Lets go of a collection's rows and graph in memory, when the kernel is short of it.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_collection_unload(file_system: &FileSystem, number: u32) -> i32 {
+pub extern "C" fn vexfs_core_collection_unload(file_system: &FileSystem, number: u32) -> i32 {
     status(file_system.unload_collection(number))
 }

@@ -11,7 +11,7 @@ const ENOMEM: i32 = -12;
 /// Runs the containers over `count` keys. Returns 0, `-ENOMEM`, or `-EIO` if one of them has lost
 /// or disordered something.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_containers_check(count: u32) -> i32 {
+pub extern "C" fn vexfs_core_containers_check(count: u32) -> i32 {
     match keys_survive(u64::from(count)) {
         Ok(true) => 0,
         Ok(false) => EIO,

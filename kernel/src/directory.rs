@@ -10,7 +10,7 @@ use vexfs_core::{Error, FileSystem, NewInode, RenameMode};
 /// # Safety
 /// `name` points to `name_bytes` bytes; `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_lookup(
+pub unsafe extern "C" fn vexfs_core_lookup(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -47,7 +47,7 @@ impl NewFields {
 /// # Safety
 /// `name` points to `name_bytes` bytes; `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_create(
+pub unsafe extern "C" fn vexfs_core_create(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn vexfs_create(
 /// # Safety
 /// `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_create_unnamed(
+pub unsafe extern "C" fn vexfs_core_create_unnamed(
     file_system: &FileSystem,
     new: &NewFields,
     number: *mut u64,
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn vexfs_create_unnamed(
 /// # Safety
 /// `name` and `target` point to as many bytes as is said of them; `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_create_symlink(
+pub unsafe extern "C" fn vexfs_core_create_symlink(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn vexfs_create_symlink(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_link(
+pub unsafe extern "C" fn vexfs_core_link(
     file_system: &FileSystem,
     number: u64,
     parent: u64,
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn vexfs_link(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_unlink(
+pub unsafe extern "C" fn vexfs_core_unlink(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn vexfs_unlink(
 /// # Safety
 /// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_remove_directory(
+pub unsafe extern "C" fn vexfs_core_remove_directory(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -143,13 +143,14 @@ pub unsafe extern "C" fn vexfs_remove_directory(
 
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
+const RENAME_WHITEOUT: u32 = 4;
 
-/// Renames as renameat2(2) does; `flags` are 0, `RENAME_NOREPLACE` or `RENAME_EXCHANGE`.
+/// Renames as renameat2(2) does with these flags; `whiteout` is what `RENAME_WHITEOUT` leaves.
 ///
 /// # Safety
 /// `name` and `new_name` point to as many bytes as is said of them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_rename(
+pub unsafe extern "C" fn vexfs_core_rename(
     file_system: &FileSystem,
     parent: u64,
     name: *const u8,
@@ -158,8 +159,9 @@ pub unsafe extern "C" fn vexfs_rename(
     new_name: *const u8,
     new_name_bytes: usize,
     flags: u32,
+    whiteout: &NewFields,
 ) -> i32 {
-    let mode = match flags {
+    let mode = match flags & !RENAME_WHITEOUT {
         0 => RenameMode::Replace,
         RENAME_NOREPLACE => RenameMode::NoReplace,
         RENAME_EXCHANGE => RenameMode::Exchange,
@@ -167,7 +169,12 @@ pub unsafe extern "C" fn vexfs_rename(
     };
     // SAFETY: the caller's word.
     let (name, new_name) = unsafe { (bytes(name, name_bytes), bytes(new_name, new_name_bytes)) };
-    status(file_system.rename(parent, name, new_parent, new_name, mode))
+    status(if flags & RENAME_WHITEOUT == 0 {
+        file_system.rename(parent, name, new_parent, new_name, mode)
+    } else {
+        let whiteout = whiteout.inode();
+        file_system.rename_leaving(parent, name, new_parent, new_name, mode, &whiteout)
+    })
 }
 
 /// Takes an entry from the core; a false answer ends the listing. `next` is the position from which
@@ -183,7 +190,7 @@ pub type EachEntry = extern "C" fn(
 
 /// Lists a directory from `position` on, `.` and `..` first. `each` must not call the file system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_read_directory(
+pub extern "C" fn vexfs_core_read_directory(
     file_system: &FileSystem,
     number: u64,
     position: u64,

@@ -11,7 +11,7 @@ use vexfs_core::{ExtentInfo, FileSystem, MappedState};
 /// # Safety
 /// `buffer` has `buffer_bytes` writable bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_read(
+pub unsafe extern "C" fn vexfs_core_read(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn vexfs_read(
 /// # Safety
 /// `data` points to `data_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_write(
+pub unsafe extern "C" fn vexfs_core_write(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -40,13 +40,13 @@ pub unsafe extern "C" fn vexfs_write(
 
 /// Sets the size.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_truncate(file_system: &FileSystem, number: u64, size: u64) -> i32 {
+pub extern "C" fn vexfs_core_truncate(file_system: &FileSystem, number: u64, size: u64) -> i32 {
     status(file_system.truncate(number, size))
 }
 
 /// Allocates space that later writes use; the file grows to its end unless `keep_size`.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_preallocate(
+pub extern "C" fn vexfs_core_preallocate(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -58,7 +58,7 @@ pub extern "C" fn vexfs_preallocate(
 
 /// Makes a hole.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_punch(
+pub extern "C" fn vexfs_core_punch(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -69,7 +69,7 @@ pub extern "C" fn vexfs_punch(
 
 /// Makes a range read as zeros, with space behind it; the file grows to its end unless `keep_size`.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_zero_range(
+pub extern "C" fn vexfs_core_zero_range(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -84,7 +84,7 @@ pub extern "C" fn vexfs_zero_range(
 /// # Safety
 /// `found` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_seek_data(
+pub unsafe extern "C" fn vexfs_core_seek_data(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn vexfs_seek_data(
 /// # Safety
 /// `found` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_seek_hole(
+pub unsafe extern "C" fn vexfs_core_seek_hole(
     file_system: &FileSystem,
     number: u64,
     offset: u64,
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn vexfs_seek_hole(
 
 /// Shares `length` bytes of one file with another, as `FICLONERANGE`; a length of 0 goes to the end.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_clone_range(
+pub extern "C" fn vexfs_core_clone_range(
     file_system: &FileSystem,
     from: u64,
     from_offset: u64,
@@ -124,7 +124,7 @@ pub extern "C" fn vexfs_clone_range(
 
 /// Makes the content of one file that of another, all at once.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_replace_content(file_system: &FileSystem, from: u64, to: u64) -> i32 {
+pub extern "C" fn vexfs_core_replace_content(file_system: &FileSystem, from: u64, to: u64) -> i32 {
     status(file_system.replace_content(from, to))
 }
 
@@ -176,7 +176,7 @@ pub type EachExtent = extern "C" fn(context: *mut c_void, extent: &Extent) -> bo
 
 /// Calls `each` with the extents from byte `offset` on, for `FIEMAP`.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_extents(
+pub extern "C" fn vexfs_core_extents(
     file_system: &FileSystem,
     number: u64,
     offset: u64,

@@ -22,7 +22,7 @@ use vexfs_simd::{Distance, ElementType, Kernels, Metric, Shape};
 /// # Safety
 /// `rows` points to `count` rows of the shape.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_index_check(
+pub unsafe extern "C" fn vexfs_core_index_check(
     element: u8,
     metric: u8,
     dimension: u32,

@@ -91,7 +91,7 @@ impl From<Inode> for InodeFields {
 /// # Safety
 /// `fields` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_inode(
+pub unsafe extern "C" fn vexfs_core_inode(
     file_system: &FileSystem,
     number: u64,
     fields: *mut InodeFields,
@@ -100,12 +100,12 @@ pub unsafe extern "C" fn vexfs_inode(
     unsafe { deliver(file_system.inode(number).map(InodeFields::from), fields) }
 }
 
-/// Reads inode `number` and holds it open until `vexfs_inode_close`.
+/// Reads inode `number` and holds it open until `vexfs_core_inode_close`.
 ///
 /// # Safety
 /// `fields` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_inode_open(
+pub unsafe extern "C" fn vexfs_core_inode_open(
     file_system: &FileSystem,
     number: u64,
     fields: *mut InodeFields,
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn vexfs_inode_open(
 
 /// Lets go of an inode. With the last hold of an inode without names the inode goes.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_inode_close(file_system: &FileSystem, number: u64) -> i32 {
+pub extern "C" fn vexfs_core_inode_close(file_system: &FileSystem, number: u64) -> i32 {
     status(file_system.close_inode(number))
 }
 
@@ -183,7 +183,7 @@ impl Change {
 /// # Safety
 /// `fields` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_inode_change(
+pub unsafe extern "C" fn vexfs_core_inode_change(
     file_system: &FileSystem,
     number: u64,
     change: &Change,
@@ -200,7 +200,7 @@ pub unsafe extern "C" fn vexfs_inode_change(
 /// # Safety
 /// `buffer` has `buffer_bytes` writable bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_inode_target(
+pub unsafe extern "C" fn vexfs_core_inode_target(
     file_system: &FileSystem,
     number: u64,
     buffer: *mut u8,
@@ -218,7 +218,7 @@ pub type EachName =
 /// Calls `each` with every (directory, name) of an inode, for `exportfs`. It must not call the file
 /// system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_inode_parents(
+pub extern "C" fn vexfs_core_inode_parents(
     file_system: &FileSystem,
     number: u64,
     each: EachName,
@@ -233,7 +233,7 @@ pub extern "C" fn vexfs_inode_parents(
 /// Calls `each` with every absolute path of an inode (and parent 0). It must not call the file
 /// system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_inode_paths(
+pub extern "C" fn vexfs_core_inode_paths(
     file_system: &FileSystem,
     number: u64,
     each: EachName,
@@ -248,7 +248,10 @@ pub extern "C" fn vexfs_inode_paths(
 /// # Safety
 /// `number` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_reap_orphans(file_system: &FileSystem, number: *mut u64) -> i32 {
+pub unsafe extern "C" fn vexfs_core_reap_orphans(
+    file_system: &FileSystem,
+    number: *mut u64,
+) -> i32 {
     // SAFETY: the caller's word.
     unsafe { deliver(file_system.reap_orphans(), number) }
 }

@@ -24,6 +24,7 @@ mod host;
 mod index;
 mod inode;
 mod kernels;
+mod layout;
 mod mapping;
 mod mount;
 mod request;

@@ -2,7 +2,7 @@
 //! File data for a host that owns the page cache: reserve at write, allocate and complete at
 //! writeback, map at read. The C half moves the bytes.
 
-use crate::boundary::{deliver, failure, status};
+use crate::boundary::{bytes, deliver, failure, status};
 use crate::file::state_number;
 use alloc::vec::Vec;
 use vexfs_core::{Completion, Error, FileSystem, InFlight, MappedExtent};
@@ -29,7 +29,7 @@ pub struct Mapping {
 /// # Safety
 /// `mapping` may be written to, `checksums` has room for `blocks` numbers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_map(
+pub unsafe extern "C" fn vexfs_core_map(
     file_system: &FileSystem,
     number: u64,
     block: u64,
@@ -54,13 +54,13 @@ pub unsafe extern "C" fn vexfs_map(
 
 /// Reserves space for blocks that will be written later.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_reserve(file_system: &FileSystem, blocks: u64) -> i32 {
+pub extern "C" fn vexfs_core_reserve(file_system: &FileSystem, blocks: u64) -> i32 {
     status(file_system.reserve(blocks))
 }
 
 /// Lets reserved blocks go.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_unreserve(file_system: &FileSystem, blocks: u64) {
+pub extern "C" fn vexfs_core_unreserve(file_system: &FileSystem, blocks: u64) {
     file_system.unreserve(blocks);
 }
 
@@ -98,7 +98,7 @@ impl From<&Piece> for InFlight {
 /// # Safety
 /// `pieces` has room for `blocks` pieces.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_allocate(
+pub unsafe extern "C" fn vexfs_core_allocate(
     file_system: &FileSystem,
     number: u64,
     block: u64,
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn vexfs_allocate(
 /// # Safety
 /// `pieces` points to `count` pieces, `checksums` to a number for each of their blocks.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_complete(
+pub unsafe extern "C" fn vexfs_core_complete(
     file_system: &FileSystem,
     number: u64,
     pieces: *const Piece,
@@ -155,10 +155,30 @@ pub unsafe extern "C" fn vexfs_complete(
     status(file_system.complete(number, &completions, Some(size)))
 }
 
-/// Gives allocated blocks back that will not be completed.
+/// Makes `data_bytes` bytes the whole of a small file; `-EBUSY` when it does not lie in the tree.
+///
+/// # Safety
+/// `data` points to `data_bytes` bytes.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_cancel(file_system: &FileSystem, piece: &Piece) {
-    file_system.cancel(&InFlight::from(piece));
+pub unsafe extern "C" fn vexfs_core_complete_inline(
+    file_system: &FileSystem,
+    number: u64,
+    data: *const u8,
+    data_bytes: usize,
+) -> i32 {
+    // SAFETY: the caller's word.
+    status(file_system.complete_inline(number, unsafe { bytes(data, data_bytes) }))
+}
+
+/// Gives allocated blocks back that will not be completed, and reserves `reserved` of them again.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_cancel(file_system: &FileSystem, piece: &Piece, reserved: u64) {
+    let blocks = InFlight::from(piece);
+    if reserved == 0 {
+        file_system.cancel(&blocks);
+    } else {
+        file_system.put_off(&blocks, reserved);
+    }
 }
 
 /// Notes that the file's bytes are changing, and writes its content version then.
@@ -166,7 +186,7 @@ pub extern "C" fn vexfs_cancel(file_system: &FileSystem, piece: &Piece) {
 /// # Safety
 /// `content_version` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_touch_data(
+pub unsafe extern "C" fn vexfs_core_touch_data(
     file_system: &FileSystem,
     number: u64,
     content_version: *mut u64,

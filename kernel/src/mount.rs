@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A mounted file system: opening and closing it, its numbers, its label, making changes durable.
 //!
-//! The handle is a [`FileSystem`]; every entry point but `vexfs_unmount` may be called with it from
+//! The handle is a [`FileSystem`]; every entry point but `vexfs_core_unmount` may be called with it from
 //! many threads at once.
 
 use crate::boundary::{bytes, deliver, failure, hand_over, status};
@@ -16,7 +16,7 @@ use vexfs_core::{Error, FileSystem, FileSystemStatus, OpenOptions};
 /// # Safety
 /// `device` is what the `vexfs_host_device_*` functions take; `file_system` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_mount(
+pub unsafe extern "C" fn vexfs_core_mount(
     device: *mut c_void,
     read_only: bool,
     discard: bool,
@@ -33,9 +33,9 @@ pub unsafe extern "C" fn vexfs_mount(
 /// Closes the file system. What was not committed is lost.
 ///
 /// # Safety
-/// `file_system` came from `vexfs_mount` and is used by nobody, now or later.
+/// `file_system` came from `vexfs_core_mount` and is used by nobody, now or later.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_unmount(file_system: *mut FileSystem) {
+pub unsafe extern "C" fn vexfs_core_unmount(file_system: *mut FileSystem) {
     // SAFETY: the caller's word; the handle was made of a box.
     let file_system = unsafe { Box::from_raw(file_system) };
     // What was committed is safe without; it only brings the superblock's mirror up to date.
@@ -44,8 +44,21 @@ pub unsafe extern "C" fn vexfs_unmount(file_system: *mut FileSystem) {
 
 /// Whether nothing may be written, by choice or after a failure.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_is_read_only(file_system: &FileSystem) -> bool {
+pub extern "C" fn vexfs_core_is_read_only(file_system: &FileSystem) -> bool {
     file_system.is_read_only()
+}
+
+/// Forbids or allows writing, when the file system is mounted again with other options. Everything is
+/// committed, and no operation under way.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_set_read_only(file_system: &FileSystem, read_only: bool) -> i32 {
+    status(file_system.set_read_only(read_only))
+}
+
+/// Writes nothing any more, and fails every operation from now on.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_stop(file_system: &FileSystem) {
+    file_system.stop();
 }
 
 /// The failure of the device since which nothing is written any more, for the log: its negative errno,
@@ -55,7 +68,10 @@ pub extern "C" fn vexfs_is_read_only(file_system: &FileSystem) -> bool {
 /// # Safety
 /// `offset` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_device_failure(file_system: &FileSystem, offset: *mut u64) -> i32 {
+pub unsafe extern "C" fn vexfs_core_device_failure(
+    file_system: &FileSystem,
+    offset: *mut u64,
+) -> i32 {
     match file_system.device_failure() {
         Some(failed) => {
             // SAFETY: the caller's word.
@@ -71,7 +87,7 @@ pub unsafe extern "C" fn vexfs_device_failure(file_system: &FileSystem, offset: 
 /// # Safety
 /// `place` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_status(file_system: &FileSystem, place: *mut Status) -> i32 {
+pub unsafe extern "C" fn vexfs_core_status(file_system: &FileSystem, place: *mut Status) -> i32 {
     // SAFETY: the caller's word.
     unsafe { deliver(Ok(Status::from(&file_system.status())), place) }
 }
@@ -81,7 +97,7 @@ pub unsafe extern "C" fn vexfs_status(file_system: &FileSystem, place: *mut Stat
 /// # Safety
 /// `label` points to `label_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_set_label(
+pub unsafe extern "C" fn vexfs_core_set_label(
     file_system: &FileSystem,
     label: *const u8,
     label_bytes: usize,
@@ -96,7 +112,7 @@ pub unsafe extern "C" fn vexfs_set_label(
 
 /// Makes everything done so far durable.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_commit(file_system: &FileSystem) -> i32 {
+pub extern "C" fn vexfs_core_commit(file_system: &FileSystem) -> i32 {
     status(file_system.commit())
 }
 
@@ -135,8 +151,8 @@ pub struct Status {
     pub label: [u8; 64],
     /// 1 if nothing may be written, else 0.
     pub read_only: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Most bytes of a file that lies in the tree.
+    pub inline_bytes_max: u32,
 }
 
 impl From<&FileSystemStatus> for Status {
@@ -158,7 +174,7 @@ impl From<&FileSystemStatus> for Status {
             uuid: status.uuid,
             label: status.label,
             read_only: u32::from(status.read_only),
-            reserved: 0,
+            inline_bytes_max: status.inline_bytes_max,
         }
     }
 }

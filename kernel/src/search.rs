@@ -229,7 +229,7 @@ pub type EachHit = extern "C" fn(context: *mut c_void, hit: &Hit) -> bool;
 /// # Safety
 /// The pointers of `query` lead to as much as is said of them; `report` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_search(
+pub unsafe extern "C" fn vexfs_core_search(
     file_system: &FileSystem,
     query: &Query,
     each: EachHit,
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn vexfs_search(
 /// # Safety
 /// The pointers of `query` lead to as much as is said of them.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_hit_paths(
+pub unsafe extern "C" fn vexfs_core_hit_paths(
     file_system: &FileSystem,
     query: &Query,
     number: u64,

@@ -73,7 +73,7 @@ impl From<PutReport> for PutOutcome {
 /// `puts` points to `count` puts, each of whose vectors is as long as it says; `outcome` may be
 /// written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_vectors_put(
+pub unsafe extern "C" fn vexfs_core_vectors_put(
     file_system: &FileSystem,
     collection: u32,
     inode: u64,
@@ -163,7 +163,7 @@ fn hand_out(found: Result<(VectorInfo, Vec<u8>)>, buffer: &mut [u8]) -> Result<V
 /// # Safety
 /// `buffer` has `buffer_bytes` writable bytes; `vector` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_vector_get(
+pub unsafe extern "C" fn vexfs_core_vector_get(
     file_system: &FileSystem,
     collection: u32,
     inode: u64,
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn vexfs_vector_get(
 /// # Safety
 /// `buffer` has `buffer_bytes` writable bytes; `vector` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_vector_by_digest(
+pub unsafe extern "C" fn vexfs_core_vector_by_digest(
     file_system: &FileSystem,
     collection: u32,
     digest: &[u8; 16],
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn vexfs_vector_by_digest(
 /// # Safety
 /// `removed` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_vectors_remove(
+pub unsafe extern "C" fn vexfs_core_vectors_remove(
     file_system: &FileSystem,
     collection: u32,
     inode: u64,
@@ -218,7 +218,7 @@ pub type EachVector = extern "C" fn(context: *mut c_void, vector: &Vector) -> bo
 
 /// Calls `each` with the vectors of a file. It must not call the file system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_vectors_of(
+pub extern "C" fn vexfs_core_vectors_of(
     file_system: &FileSystem,
     inode: u64,
     each: EachVector,
@@ -230,7 +230,7 @@ pub extern "C" fn vexfs_vectors_of(
 /// Calls `each` with the vectors of a collection from row `from` on. It must not call the file
 /// system.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_rows_of(
+pub extern "C" fn vexfs_core_rows_of(
     file_system: &FileSystem,
     collection: u32,
     from: u32,
@@ -245,7 +245,7 @@ pub extern "C" fn vexfs_rows_of(
 /// # Safety
 /// `cloned` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_vectors_clone(
+pub unsafe extern "C" fn vexfs_core_vectors_clone(
     file_system: &FileSystem,
     from: u64,
     to: u64,

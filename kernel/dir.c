@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Directories: names, and what is made, moved and removed under them. */
+
+#include <linux/fs.h>
+#include <linux/fsnotify.h>
+#include <linux/mm.h>
+#include <linux/posix_acl.h>
+#include <linux/slab.h>
+
+#include "vexfs.h"
+
+#define NAME_OF(dentry) (dentry)->d_name.name, (dentry)->d_name.len
+
+/* ---- finding ---- */
+
+static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry, unsigned int flags)
+{
+	struct inode *inode = NULL;
+	u64 number;
+	int error;
+
+	if (dentry->d_name.len > VEXFS_NAME_BYTES_MAX)
+		return ERR_PTR(-ENAMETOOLONG);
+	error = vexfs_core_lookup(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), &number);
+	if (!error) {
+		inode = vexfs_iget(dir->i_sb, number);
+		/* Removed between the two. */
+		if (inode == ERR_PTR(-ESTALE))
+			inode = NULL;
+	} else if (error != -ENOENT) {
+		inode = ERR_PTR(vexfs_check(dir->i_sb, error, "directory", dir->i_ino));
+	}
+	return d_splice_alias(inode, dentry);
+}
+
+/* ---- making ---- */
+
+/* Owner, group and mode of what is made in `dir`, as inode_init_owner() would give them. */
+static void init_fields(struct vexfs_new_fields *fields, struct mnt_idmap *idmap, struct inode *dir,
+			umode_t mode)
+{
+	struct user_namespace *owner = dir->i_sb->s_user_ns;
+
+	fields->uid = from_kuid(owner, mapped_fsuid(idmap, owner));
+	if (dir->i_mode & S_ISGID) {
+		fields->gid = from_kgid(owner, dir->i_gid);
+		if (S_ISDIR(mode))
+			mode |= S_ISGID;
+	} else {
+		fields->gid = from_kgid(owner, mapped_fsgid(idmap, owner));
+	}
+	fields->mode = mode;
+}
+
+/* The inode of a file just made, with what it inherits. */
+static struct inode *made(struct inode *dir, u64 number, const struct qstr *name,
+			  struct posix_acl *access, struct posix_acl *preset)
+{
+	struct inode *inode = vexfs_iget(dir->i_sb, number);
+	int error;
+
+	if (IS_ERR(inode))
+		return inode;
+	error = vexfs_init_acl(inode, access, preset);
+	if (!error)
+		error = vexfs_init_security(inode, dir, name);
+	if (!error)
+		return inode;
+	iput(inode);
+	return ERR_PTR(error);
+}
+
+static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry, umode_t mode,
+		dev_t device, const char *target)
+{
+	struct super_block *sb = dir->i_sb;
+	struct vexfs_new_fields fields = { .device = (u64)MAJOR(device) << 32 | MINOR(device) };
+	struct posix_acl *access = NULL, *preset = NULL;
+	struct inode *inode;
+	u64 number;
+	int error;
+
+	if (unlikely(VEXFS_SB(sb)->stopped))
+		return -EIO;
+	if (target) {
+		init_fields(&fields, idmap, dir, S_IFLNK | 0777);
+		error = vexfs_core_create_symlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
+						  target, strlen(target), &fields, &number);
+	} else {
+		error = posix_acl_create(dir, &mode, &preset, &access);
+		if (error)
+			return error;
+		init_fields(&fields, idmap, dir, mode);
+		error = vexfs_core_create(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), &fields,
+					  &number);
+	}
+	if (error) {
+		vexfs_check(sb, error, "directory", dir->i_ino);
+		goto out;
+	}
+	inode = made(dir, number, &dentry->d_name, access, preset);
+	if (IS_ERR(inode)) {
+		error = PTR_ERR(inode);
+		/* It is there without what it should have inherited: rather not at all. */
+		if (S_ISDIR(mode))
+			vexfs_core_remove_directory(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
+		else
+			vexfs_core_unlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
+		goto out;
+	}
+	d_instantiate(dentry, inode);
+	error = vexfs_refresh(dir);
+	if (!error && IS_DIRSYNC(dir))
+		error = vexfs_commit(sb);
+out:
+	posix_acl_release(access);
+	posix_acl_release(preset);
+	return error;
+}
+
+static int vexfs_create(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+			umode_t mode
+#if !VEXFS_KERNEL(7, 0)
+			, bool exclusive
+#endif
+)
+{
+	return make(idmap, dir, dentry, mode, 0, NULL);
+}
+
+static int vexfs_mknod(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+		       umode_t mode, dev_t device)
+{
+	return make(idmap, dir, dentry, mode, device, NULL);
+}
+
+static VEXFS_MKDIR_RESULT vexfs_mkdir(struct mnt_idmap *idmap, struct inode *dir,
+				      struct dentry *dentry, umode_t mode)
+{
+	return vexfs_mkdir_result(make(idmap, dir, dentry, mode | S_IFDIR, 0, NULL));
+}
+
+static int vexfs_symlink(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+			 const char *target)
+{
+	return make(idmap, dir, dentry, S_IFLNK | 0777, 0, target);
+}
+
+static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file *file,
+			 umode_t mode)
+{
+	struct super_block *sb = dir->i_sb;
+	struct vexfs_new_fields fields = {};
+	struct posix_acl *access = NULL, *preset = NULL;
+	struct inode *inode;
+	u64 number;
+	int error;
+
+	if (unlikely(VEXFS_SB(sb)->stopped))
+		return finish_open_simple(file, -EIO);
+	error = posix_acl_create(dir, &mode, &preset, &access);
+	if (error)
+		return finish_open_simple(file, error);
+	init_fields(&fields, idmap, dir, mode);
+	error = vexfs_core_create_unnamed(vexfs_core_of(dir), &fields, &number);
+	if (error) {
+		vexfs_check(sb, error, "unnamed file in directory", dir->i_ino);
+		goto out;
+	}
+	inode = made(dir, number, &file->f_path.dentry->d_name, access, preset);
+	/* The core made it held open; the inode in memory holds it now, or nobody does. */
+	vexfs_core_inode_close(vexfs_core_of(dir), number);
+	if (IS_ERR(inode)) {
+		error = PTR_ERR(inode);
+		goto out;
+	}
+	/* d_tmpfile() takes the last link itself. */
+	set_nlink(inode, 1);
+	d_tmpfile(file, inode);
+out:
+	posix_acl_release(access);
+	posix_acl_release(preset);
+	return finish_open_simple(file, error);
+}
+
+static int vexfs_link(struct dentry *old, struct inode *dir, struct dentry *dentry)
+{
+	struct inode *inode = d_inode(old);
+	int error;
+
+	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
+		return -EIO;
+	error = vexfs_core_link(vexfs_core_of(dir), inode->i_ino, dir->i_ino, NAME_OF(dentry));
+	if (error)
+		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
+	if (error)
+		return error;
+	ihold(inode);
+	d_instantiate(dentry, inode);
+	return IS_DIRSYNC(dir) ? vexfs_commit(dir->i_sb) : 0;
+}
+
+/* ---- removing and moving ---- */
+
+static int remove(struct inode *dir, struct dentry *dentry,
+		  int (*operation)(const struct vexfs_core *core, u64 parent, const u8 *name,
+				   size_t name_bytes))
+{
+	struct inode *inode = d_inode(dentry);
+	int error;
+
+	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
+		return -EIO;
+	error = operation(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
+	if (error)
+		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
+	if (!error && IS_DIRSYNC(dir))
+		error = vexfs_commit(dir->i_sb);
+	return error;
+}
+
+static int vexfs_unlink(struct inode *dir, struct dentry *dentry)
+{
+	return remove(dir, dentry, vexfs_core_unlink);
+}
+
+static int vexfs_rmdir(struct inode *dir, struct dentry *dentry)
+{
+	return remove(dir, dentry, vexfs_core_remove_directory);
+}
+
+static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+			struct inode *new_dir, struct dentry *new_dentry, unsigned int flags)
+{
+	struct inode *inode = d_inode(dentry), *target = d_inode(new_dentry);
+	struct vexfs_new_fields whiteout = {};
+	int error;
+
+	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
+		return -EIO;
+	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
+		return -EINVAL;
+	if (flags & RENAME_WHITEOUT)
+		init_fields(&whiteout, idmap, dir, S_IFCHR);
+	error = vexfs_core_rename(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), new_dir->i_ino,
+				  NAME_OF(new_dentry), flags, &whiteout);
+	if (error)
+		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
+	if (!error && new_dir != dir)
+		error = vexfs_refresh(new_dir);
+	if (!error && target)
+		error = vexfs_refresh(target);
+	if (!error && (IS_DIRSYNC(dir) || IS_DIRSYNC(new_dir)))
+		error = vexfs_commit(dir->i_sb);
+	return error;
+}
+
+/* ---- listing ---- */
+
+/*
+ * Entries go from the core into a buffer, and from there to who asked: what takes them may fault
+ * on user memory, which may be a mapped file of ours, and the core's locks are held meanwhile.
+ */
+#define LIST_BYTES 16384
+
+struct listed {
+	u64 inode;
+	u64 next;
+	u16 name_bytes;
+	u8 type;
+	char name[];
+};
+
+struct listing {
+	char *buffer;
+	size_t used;
+};
+
+static bool note_entry(void *context, const u8 *name, size_t name_bytes, u64 inode, u8 file_type,
+		       u64 next)
+{
+	struct listing *listing = context;
+	struct listed *entry = (void *)listing->buffer + listing->used;
+	size_t bytes = ALIGN(offsetof(struct listed, name) + name_bytes, 8);
+
+	if (bytes > LIST_BYTES - listing->used)
+		return false;
+	entry->inode = inode;
+	entry->next = next;
+	entry->name_bytes = name_bytes;
+	entry->type = file_type;
+	memcpy(entry->name, name, name_bytes);
+	listing->used += bytes;
+	return true;
+}
+
+static int vexfs_iterate(struct file *file, struct dir_context *ctx)
+{
+	struct inode *dir = file_inode(file);
+	struct listing listing = { .buffer = kmalloc(LIST_BYTES, GFP_KERNEL) };
+	int error = 0;
+
+	if (!listing.buffer)
+		return -ENOMEM;
+	for (;;) {
+		size_t at = 0;
+
+		listing.used = 0;
+		error = vexfs_core_read_directory(vexfs_core_of(dir), dir->i_ino, ctx->pos,
+						  note_entry, &listing);
+		if (error || !listing.used)
+			break;
+		while (at < listing.used) {
+			struct listed *entry = (void *)listing.buffer + at;
+
+			if (!dir_emit(ctx, entry->name, entry->name_bytes, entry->inode, entry->type))
+				goto out;
+			ctx->pos = entry->next;
+			at += ALIGN(offsetof(struct listed, name) + entry->name_bytes, 8);
+		}
+		if (fatal_signal_pending(current)) {
+			error = -EINTR;
+			break;
+		}
+		cond_resched();
+	}
+out:
+	kfree(listing.buffer);
+	return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+}
+
+/* Positions are what the entries said, in no relation to the size. */
+static loff_t vexfs_dir_llseek(struct file *file, loff_t offset, int whence)
+{
+	return generic_file_llseek_size(file, offset, whence, LLONG_MAX, LLONG_MAX);
+}
+
+const struct inode_operations vexfs_dir_inode_operations = {
+	.lookup = vexfs_lookup,
+	.create = vexfs_create,
+	.link = vexfs_link,
+	.unlink = vexfs_unlink,
+	.symlink = vexfs_symlink,
+	.mkdir = vexfs_mkdir,
+	.rmdir = vexfs_rmdir,
+	.mknod = vexfs_mknod,
+	.rename = vexfs_rename,
+	.tmpfile = vexfs_tmpfile,
+	.setattr = vexfs_setattr,
+	.getattr = vexfs_getattr,
+	.listxattr = vexfs_listxattr,
+	VEXFS_GET_INODE_ACL = vexfs_get_acl,
+	.set_acl = vexfs_set_acl,
+	.fileattr_get = vexfs_fileattr_get,
+	.fileattr_set = vexfs_fileattr_set,
+};
+
+const struct file_operations vexfs_dir_operations = {
+	.llseek = vexfs_dir_llseek,
+	.read = generic_read_dir,
+	.iterate_shared = vexfs_iterate,
+	.fsync = vexfs_fsync,
+	.unlocked_ioctl = vexfs_ioctl,
+	.compat_ioctl = vexfs_compat_ioctl,
+	.uring_cmd = vexfs_uring_cmd,
+};

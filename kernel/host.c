@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the Rust half asks of the kernel: memory, the block device, clocks, locks, threads. */
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/crc32c.h>
+#include <linux/mm.h>
+#include <linux/random.h>
+#include <linux/rwsem.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+#include <linux/vmalloc.h>
+#include <asm/fpu/api.h>
+
+#include "vexfs.h"
+
+/* ---- memory ---- */
+
+/*
+ * Never enters a file system: the core allocates under its locks, and a reclaim that evicts one of
+ * our inodes would wait for them.
+ */
+u8 *vexfs_host_allocate(size_t bytes, size_t align, bool zeroed)
+{
+	gfp_t flags = GFP_NOFS | __GFP_NOWARN | (zeroed ? __GFP_ZERO : 0);
+
+	/* A block of a power of two lies at a multiple of its size; others at least at 8 bytes. */
+	if (align > ARCH_KMALLOC_MINALIGN)
+		bytes = roundup_pow_of_two(max(bytes, align));
+	if (bytes > INT_MAX || align > PAGE_SIZE)
+		return NULL;
+	return kvmalloc(bytes, flags);
+}
+
+void vexfs_host_free(u8 *pointer, size_t bytes)
+{
+	kvfree(pointer);
+}
+
+/* ---- the block device ---- */
+
+u64 vexfs_host_device_bytes(void *device)
+{
+	return ((struct vexfs_device *)device)->bytes;
+}
+
+/* Adds up to what the bio takes of memory that kvmalloc gave out. Returns how many bytes. */
+static size_t add_memory(struct bio *bio, const u8 *memory, size_t bytes)
+{
+	size_t added = 0;
+
+	while (added < bytes) {
+		const u8 *at = memory + added;
+		size_t part = min_t(size_t, bytes - added, PAGE_SIZE - offset_in_page(at));
+		struct page *page = is_vmalloc_addr(at) ? vmalloc_to_page(at) : virt_to_page(at);
+
+		if (bio_add_page(bio, page, part, offset_in_page(at)) != part)
+			break;
+		added += part;
+	}
+	return added;
+}
+
+static int transfer(struct vexfs_device *device, blk_opf_t operation, u64 offset, u8 *memory,
+		    size_t bytes)
+{
+	size_t pages = DIV_ROUND_UP(bytes, PAGE_SIZE) + 1;
+	unsigned int nofs = memalloc_nofs_save();
+	int error = 0;
+
+	while (bytes && !error) {
+		struct bio *bio = bio_alloc(device->bdev, bio_max_segs(pages), operation, GFP_NOFS);
+		size_t added;
+
+		bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+		added = add_memory(bio, memory, bytes);
+		error = added ? submit_bio_wait(bio) : -EIO;
+		bio_put(bio);
+		offset += added;
+		memory += added;
+		bytes -= added;
+	}
+	memalloc_nofs_restore(nofs);
+	return error;
+}
+
+int vexfs_host_device_read(void *device, u64 offset, u8 *buffer, size_t bytes)
+{
+	int error = transfer(device, REQ_OP_READ | REQ_META, offset, buffer, bytes);
+
+	if (is_vmalloc_addr(buffer))
+		invalidate_kernel_vmap_range(buffer, bytes);
+	return error;
+}
+
+int vexfs_host_device_write(void *device, u64 offset, const u8 *data, size_t bytes)
+{
+	if (is_vmalloc_addr(data))
+		flush_kernel_vmap_range((void *)data, bytes);
+	return transfer(device, REQ_OP_WRITE | REQ_META | REQ_SYNC, offset, (u8 *)data, bytes);
+}
+
+int vexfs_host_device_flush(void *device)
+{
+	return blkdev_issue_flush(((struct vexfs_device *)device)->bdev);
+}
+
+int vexfs_host_device_discard(void *device, u64 offset, u64 bytes)
+{
+	return blkdev_issue_discard(((struct vexfs_device *)device)->bdev, offset >> SECTOR_SHIFT,
+				    bytes >> SECTOR_SHIFT, GFP_NOFS);
+}
+
+/* ---- clocks, randomness, checksums ---- */
+
+/* The time that the VFS gives inodes too, so that the two compare. */
+s64 vexfs_host_now(u32 *nanoseconds)
+{
+	struct timespec64 now;
+
+	ktime_get_coarse_real_ts64(&now);
+	*nanoseconds = now.tv_nsec;
+	return now.tv_sec;
+}
+
+u64 vexfs_host_monotonic_ns(void)
+{
+	return ktime_get_ns();
+}
+
+void vexfs_host_random(u8 *buffer, size_t bytes)
+{
+	get_random_bytes(buffer, bytes);
+}
+
+u32 vexfs_host_crc32c(u32 seed, const u8 *data, size_t bytes)
+{
+	return ~crc32c(~seed, data, bytes);
+}
+
+/* ---- locks ---- */
+
+/* As LockClass of the core counts. Lockdep tells locks apart by where they were made. */
+#define LOCK_KINDS 9
+
+static struct lock_class_key lock_keys[LOCK_KINDS];
+static const char *const lock_names[LOCK_KINDS] = {
+	"vexfs_collections", "vexfs_collection_writer", "vexfs_collection_build",
+	"vexfs_collection", "vexfs_collection_pending", "vexfs_commit",
+	"vexfs_tree", "vexfs_open_files", "vexfs_node_cache",
+};
+
+void *vexfs_host_lock_new(u32 kind)
+{
+	struct rw_semaphore *lock;
+
+	if (kind >= LOCK_KINDS)
+		return NULL;
+	lock = kmalloc(sizeof(*lock), GFP_NOFS);
+	if (lock)
+		__init_rwsem(lock, lock_names[kind], &lock_keys[kind]);
+	return lock;
+}
+
+void vexfs_host_lock_free(void *lock)
+{
+	kfree(lock);
+}
+
+void vexfs_host_lock_shared(void *lock)
+{
+	down_read(lock);
+}
+
+void vexfs_host_unlock_shared(void *lock)
+{
+	up_read(lock);
+}
+
+void vexfs_host_lock_exclusive(void *lock)
+{
+	down_write(lock);
+}
+
+void vexfs_host_unlock_exclusive(void *lock)
+{
+	up_write(lock);
+}
+
+/* ---- threads ---- */
+
+struct vexfs_tasks {
+	struct work_struct work;
+	void (*run)(void *tasks, size_t number);
+	void *tasks;
+	size_t count;
+	atomic_long_t next;
+};
+
+static void run_tasks(struct vexfs_tasks *batch)
+{
+	size_t number;
+
+	while ((number = atomic_long_fetch_inc(&batch->next)) < batch->count)
+		batch->run(batch->tasks, number);
+}
+
+static void run_tasks_work(struct work_struct *work)
+{
+	run_tasks(container_of(work, struct vexfs_tasks, work));
+}
+
+size_t vexfs_host_workers(void)
+{
+	return min_t(size_t, num_online_cpus(), 8);
+}
+
+/* One helper besides the caller: searches and builds of others want processors too. */
+void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, size_t count)
+{
+	struct vexfs_tasks batch = { .run = run, .tasks = tasks, .count = count };
+
+	INIT_WORK_ONSTACK(&batch.work, run_tasks_work);
+	if (count > 1)
+		queue_work(system_unbound_wq, &batch.work);
+	run_tasks(&batch);
+	if (count > 1)
+		cancel_work_sync(&batch.work);
+	destroy_work_on_stack(&batch.work);
+}
+
+void vexfs_host_relax(void)
+{
+	cond_resched();
+}
+
+void vexfs_host_simd_run(void *request)
+{
+	kernel_fpu_begin();
+	vexfs_simd_run(request);
+	kernel_fpu_end();
+}
+
+int vexfs_host_init(void)
+{
+	struct vexfs_instructions instructions;
+
+	kernel_fpu_begin();
+	vexfs_simd_detect(&instructions);
+	kernel_fpu_end();
+	pr_info("VexFS: distances by %.*s\n", (int)instructions.name_bytes, instructions.name);
+	return 0;
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The search graphs, brought nearer to the vectors by a thread in the background. */
+
+#include "vexfs.h"
+
+/* Vectors that one step adds to a graph, and the pause after it when there is more to do. */
+#define STEP_ROWS 512
+#define STEP_PAUSE (HZ / 100 ?: 1)
+/* How long after a put the work begins: vectors seldom come alone. */
+#define KICK_DELAY (HZ / 2)
+#define COLLECTIONS_AT_ONCE 64
+
+struct numbers {
+	u32 after;
+	u32 count;
+	u32 list[COLLECTIONS_AT_ONCE];
+};
+
+static bool note_unindexed(void *context, const struct vexfs_collection *collection)
+{
+	struct numbers *numbers = context;
+
+	if (!collection->unindexed && !collection->graph_damaged)
+		return true;
+	numbers->list[numbers->count++] = collection->number;
+	return numbers->count < COLLECTIONS_AT_ONCE;
+}
+
+void vexfs_index_work(struct work_struct *work)
+{
+	struct vexfs_super *super = container_of(work, struct vexfs_super, index_work.work);
+	struct super_block *sb = super->sb;
+	struct numbers numbers = {};
+	bool more = false;
+	u32 i;
+
+	if (super->index_paused || super->stopped || sb_rdonly(sb))
+		return;
+	/* A frozen file system is not changed, not even to store a graph. */
+	if (!vexfs_start_write(sb)) {
+		queue_delayed_work(system_unbound_wq, &super->index_work, HZ);
+		return;
+	}
+	if (vexfs_core_collections(super->core, note_unindexed, &numbers))
+		numbers.count = 0;
+	for (i = 0; i < numbers.count; i++) {
+		struct vexfs_graph_work done = {};
+		int error = vexfs_core_collection_maintain(super->core, numbers.list[i], STEP_ROWS,
+							   &done);
+
+		if (!error && done.left)
+			more = true;
+		else if (error && error != -ENOENT)
+			vexfs_check(sb, error, "graph of collection", numbers.list[i]);
+	}
+	sb_end_intwrite(sb);
+	if (more)
+		queue_delayed_work(system_unbound_wq, &super->index_work, STEP_PAUSE);
+}
+
+void vexfs_index_kick(struct vexfs_super *super)
+{
+	if (!super->index_paused)
+		queue_delayed_work(system_unbound_wq, &super->index_work, KICK_DELAY);
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Inodes: between the core's and the VFS's, their attributes and flags, and their end. */
+
+#include <linux/fs.h>
+#include <linux/fileattr.h>
+#include <linux/kdev_t.h>
+#include <linux/mm.h>
+#include <linux/posix_acl.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/writeback.h>
+
+#include "vexfs.h"
+
+struct kmem_cache *vexfs_inode_cache;
+
+/* Flags of FS_IOC_GETFLAGS that the format stores, and those that change what the VFS does. */
+#define FLAGS_STORED                                                                               \
+	(FS_SYNC_FL | FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL)
+
+/* The longest target of a symbolic link. */
+#define TARGET_BYTES_MAX 4095
+
+static dev_t device_of(u64 number)
+{
+	return MKDEV(number >> 32, number & U32_MAX);
+}
+
+static void take_flags(struct inode *inode, u32 flags)
+{
+	unsigned int vfs = 0;
+
+	if (flags & FS_SYNC_FL)
+		vfs |= S_SYNC;
+	if (flags & FS_IMMUTABLE_FL)
+		vfs |= S_IMMUTABLE;
+	if (flags & FS_APPEND_FL)
+		vfs |= S_APPEND;
+	if (flags & FS_NOATIME_FL)
+		vfs |= S_NOATIME;
+	if (flags & FS_DIRSYNC_FL)
+		vfs |= S_DIRSYNC;
+	inode_set_flags(inode, vfs, S_SYNC | S_IMMUTABLE | S_APPEND | S_NOATIME | S_DIRSYNC);
+}
+
+static u32 told_flags(const struct inode *inode)
+{
+	return READ_ONCE(VEXFS_I(inode)->flags) & FLAGS_STORED;
+}
+
+/* Takes over where the bytes are. */
+void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+
+	WRITE_ONCE(vi->flags, fields->flags);
+	WRITE_ONCE(vi->blocks, fields->blocks);
+}
+
+/*
+ * Takes over what an operation of the core has changed. The VFS has the newer times of last access,
+ * and those of a regular file's bytes and its size, until it writes them back.
+ */
+void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fields)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	struct timespec64 changed = vexfs_to_timespec(&fields->changed);
+	struct timespec64 known = inode_get_ctime(inode);
+
+	set_nlink(inode, fields->links);
+	if (timespec64_compare(&known, &changed) < 0)
+		inode_set_ctime_to_ts(inode, changed);
+	if (!S_ISREG(inode->i_mode)) {
+		inode_set_mtime_to_ts(inode, vexfs_to_timespec(&fields->modified));
+		i_size_write(inode, fields->size);
+	}
+	WRITE_ONCE(vi->content_version, fields->content_version);
+	vexfs_take_blocks(inode, fields);
+}
+
+int vexfs_refresh(struct inode *inode)
+{
+	struct vexfs_inode_fields fields;
+	int error = vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields);
+
+	if (!error)
+		vexfs_take_fields(inode, &fields);
+	return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+}
+
+static int read_target(struct inode *inode)
+{
+	char *target = kmalloc(TARGET_BYTES_MAX + 1, GFP_KERNEL);
+	s64 length;
+
+	if (!target)
+		return -ENOMEM;
+	length = vexfs_core_inode_target(vexfs_core_of(inode), inode->i_ino, target,
+					 TARGET_BYTES_MAX);
+	if (length < 0) {
+		kfree(target);
+		return length;
+	}
+	target[length] = 0;
+	inode->i_link = krealloc(target, length + 1, GFP_KERNEL) ?: target;
+	return 0;
+}
+
+static int fill(struct inode *inode, const struct vexfs_inode_fields *fields)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+
+	inode->i_mode = fields->mode;
+	i_uid_write(inode, fields->uid);
+	i_gid_write(inode, fields->gid);
+	inode->i_generation = fields->generation;
+	i_size_write(inode, fields->size);
+	inode_set_atime_to_ts(inode, vexfs_to_timespec(&fields->accessed));
+	inode_set_mtime_to_ts(inode, vexfs_to_timespec(&fields->modified));
+	inode_set_ctime_to_ts(inode, vexfs_to_timespec(&fields->changed));
+	vi->born = vexfs_to_timespec(&fields->born);
+	vexfs_take_fields(inode, fields);
+	take_flags(inode, fields->flags);
+
+	switch (fields->mode & S_IFMT) {
+	case S_IFREG:
+		inode->i_op = &vexfs_file_inode_operations;
+		inode->i_fop = &vexfs_file_operations;
+		inode->i_mapping->a_ops = &vexfs_address_space_operations;
+#ifdef VEXFS_IOMAP_HOOKS
+		mapping_set_large_folios(inode->i_mapping);
+#endif
+		return 0;
+	case S_IFDIR:
+		inode->i_op = &vexfs_dir_inode_operations;
+		inode->i_fop = &vexfs_dir_operations;
+		return 0;
+	case S_IFLNK:
+		inode->i_op = &vexfs_symlink_inode_operations;
+		return read_target(inode);
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		inode->i_op = &vexfs_special_inode_operations;
+		init_special_inode(inode, fields->mode, device_of(fields->device));
+		return 0;
+	default:
+		return -EUCLEAN;
+	}
+}
+
+/* The inode of this number. It is held open in the core until it is evicted. */
+struct inode *vexfs_iget(struct super_block *sb, u64 number)
+{
+	struct vexfs_inode_fields fields;
+	struct inode *inode = iget_locked(sb, number);
+	int error;
+
+	if (!inode)
+		return ERR_PTR(-ENOMEM);
+	if (!vexfs_inode_is_new(inode))
+		return inode;
+	error = vexfs_core_inode_open(VEXFS_SB(sb)->core, number, &fields);
+	if (!error) {
+		VEXFS_I(inode)->held = true;
+		error = fill(inode, &fields);
+	}
+	if (error) {
+		iget_failed(inode);
+		return ERR_PTR(vexfs_check(sb, error, "inode", number));
+	}
+	unlock_new_inode(inode);
+	return inode;
+}
+
+void vexfs_evict_inode(struct inode *inode)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	unsigned int nofs;
+	int error;
+
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	if (S_ISREG(inode->i_mode))
+		vexfs_claims_drop(inode, 0, U64_MAX);
+	if (!vi->held)
+		return;
+	vi->held = false;
+	/* With the last hold, one without names goes: in a transaction, so without reclaim. */
+	nofs = memalloc_nofs_save();
+	error = vexfs_core_inode_close(vexfs_core_of(inode), inode->i_ino);
+	memalloc_nofs_restore(nofs);
+	vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+}
+
+/* ---- attributes ---- */
+
+/* Stores what the VFS knows better: times, and what `fields` names besides. */
+static int store_attributes(struct inode *inode, u32 fields)
+{
+	struct vexfs_change change = {
+		.fields = fields | VEXFS_CHANGE_ACCESSED | VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED,
+		.accessed = vexfs_from_timespec(inode_get_atime(inode)),
+		.modified = vexfs_from_timespec(inode_get_mtime(inode)),
+		.changed = vexfs_from_timespec(inode_get_ctime(inode)),
+		.mode = inode->i_mode & 07777,
+		.uid = i_uid_read(inode),
+		.gid = i_gid_read(inode),
+		.flags = told_flags(inode),
+	};
+	struct vexfs_inode_fields after;
+	int error = vexfs_core_inode_change(vexfs_core_of(inode), inode->i_ino, &change, &after);
+
+	if (!error)
+		vexfs_take_fields(inode, &after);
+	return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+}
+
+int vexfs_store_mode(struct inode *inode)
+{
+	return store_attributes(inode, VEXFS_CHANGE_MODE);
+}
+
+int vexfs_write_inode(struct inode *inode, struct writeback_control *wbc)
+{
+	unsigned int nofs;
+	int error;
+
+	if (!inode->i_nlink && !S_ISREG(inode->i_mode))
+		return 0;
+	nofs = memalloc_nofs_save();
+	error = store_attributes(inode, 0);
+	memalloc_nofs_restore(nofs);
+	/* One that was removed for good has nothing to store. */
+	return error == -ESTALE ? 0 : error;
+}
+
+/* Bytes that lie in the cache's page of the old end, behind it, were never the file's. */
+void vexfs_zero_behind_end(struct inode *inode, loff_t size)
+{
+	struct folio *folio;
+
+	if (!(size & (i_blocksize(inode) - 1)))
+		return;
+	folio = vexfs_cached_folio(filemap_lock_folio(inode->i_mapping, size >> PAGE_SHIFT));
+	if (!folio)
+		return;
+	if (folio_test_uptodate(folio)) {
+		size_t from = offset_in_folio(folio, size);
+
+		folio_wait_stable(folio);
+		folio_zero_segment(folio, from, round_up(from + 1, i_blocksize(inode)));
+	}
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+static int set_size(struct inode *inode, loff_t size)
+{
+	struct address_space *mapping = inode->i_mapping;
+	loff_t old = i_size_read(inode);
+	int error = inode_newsize_ok(inode, size);
+
+	if (error)
+		return error;
+	inode_dio_wait(inode);
+	/* What was written and is to stay goes first, so that no state lacks it. */
+	error = filemap_write_and_wait_range(mapping, 0, min(size, old) ? min(size, old) - 1 : 0);
+	if (error)
+		return error;
+	filemap_invalidate_lock(mapping);
+	error = vexfs_note_bytes_change(inode);
+	if (!error) {
+		if (size > old)
+			vexfs_zero_behind_end(inode, old);
+		truncate_setsize(inode, size);
+		vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(size, i_blocksize(inode)), U64_MAX);
+		error = vexfs_core_truncate(vexfs_core_of(inode), inode->i_ino, size);
+	}
+	filemap_invalidate_unlock(mapping);
+	if (error) {
+		/* Cutting many extents happens in steps: the size is what the core says now. */
+		struct vexfs_inode_fields fields;
+
+		if (!vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields))
+			i_size_write(inode, fields.size);
+		return vexfs_check(inode->i_sb, error, "size", inode->i_ino);
+	}
+	return vexfs_refresh(inode);
+}
+
+int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)
+{
+	struct inode *inode = d_inode(dentry);
+	u32 fields = 0;
+	int error;
+
+	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
+		return -EIO;
+	error = setattr_prepare(idmap, dentry, attr);
+	if (error)
+		return error;
+	if (attr->ia_valid & ATTR_SIZE) {
+		if (attr->ia_size != i_size_read(inode))
+			attr->ia_valid |= ATTR_MTIME | ATTR_CTIME;
+		error = set_size(inode, attr->ia_size);
+		if (error)
+			return error;
+	}
+	setattr_copy(idmap, inode, attr);
+	if (attr->ia_valid & ATTR_MODE)
+		fields |= VEXFS_CHANGE_MODE;
+	if (attr->ia_valid & ATTR_UID)
+		fields |= VEXFS_CHANGE_UID;
+	if (attr->ia_valid & ATTR_GID)
+		fields |= VEXFS_CHANGE_GID;
+	error = store_attributes(inode, fields);
+	if (!error && attr->ia_valid & ATTR_MODE)
+		error = vexfs_acl_chmod(idmap, dentry);
+	return error;
+}
+
+int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat *stat, u32 mask,
+		  unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	u32 told = told_flags(inode);
+
+	stat->btime = vi->born;
+	stat->result_mask |= STATX_BTIME;
+	if (told & FS_IMMUTABLE_FL)
+		stat->attributes |= STATX_ATTR_IMMUTABLE;
+	if (told & FS_APPEND_FL)
+		stat->attributes |= STATX_ATTR_APPEND;
+	if (told & FS_NODUMP_FL)
+		stat->attributes |= STATX_ATTR_NODUMP;
+	stat->attributes_mask |= STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
+	vexfs_fillattr(idmap, mask, inode, stat);
+	stat->blksize = i_blocksize(inode);
+	stat->blocks = READ_ONCE(vi->blocks) << (inode->i_blkbits - SECTOR_SHIFT);
+	if (S_ISREG(inode->i_mode)) {
+		/* Space that is promised counts, so that a full file never looks empty. */
+		stat->blocks += vexfs_claims_count(inode) << (inode->i_blkbits - SECTOR_SHIFT);
+		if (!stat->blocks && READ_ONCE(vi->flags) & VEXFS_INODE_INLINE)
+			stat->blocks = DIV_ROUND_UP_ULL(stat->size, 1 << SECTOR_SHIFT);
+	} else if (S_ISLNK(inode->i_mode)) {
+		stat->blocks = 0;
+	}
+	return 0;
+}
+
+/* ---- flags ---- */
+
+int vexfs_fileattr_get(struct dentry *dentry, struct file_kattr *attributes)
+{
+	fileattr_fill_flags(attributes, told_flags(d_inode(dentry)));
+	return 0;
+}
+
+int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
+		       struct file_kattr *attributes)
+{
+	struct inode *inode = d_inode(dentry);
+	u32 flags = attributes->flags;
+	u32 old = told_flags(inode);
+	int error;
+
+	if (fileattr_has_fsx(attributes))
+		return -EOPNOTSUPP;
+	if (flags & ~FLAGS_STORED)
+		return -EOPNOTSUPP;
+	if (!S_ISDIR(inode->i_mode))
+		flags &= ~FS_DIRSYNC_FL;
+	WRITE_ONCE(VEXFS_I(inode)->flags, flags);
+	inode_set_ctime_current(inode);
+	error = store_attributes(inode, VEXFS_CHANGE_FLAGS);
+	if (error) {
+		WRITE_ONCE(VEXFS_I(inode)->flags, old);
+		return error;
+	}
+	take_flags(inode, flags);
+	return 0;
+}
+
+const struct inode_operations vexfs_special_inode_operations = {
+	.setattr = vexfs_setattr,
+	.getattr = vexfs_getattr,
+	.listxattr = vexfs_listxattr,
+	VEXFS_GET_INODE_ACL = vexfs_get_acl,
+	.set_acl = vexfs_set_acl,
+};
+
+const struct inode_operations vexfs_symlink_inode_operations = {
+	.get_link = simple_get_link,
+	.setattr = vexfs_setattr,
+	.getattr = vexfs_getattr,
+	.listxattr = vexfs_listxattr,
+};

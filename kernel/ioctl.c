@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* ioctl: what every file system has; the vectors' are in vectors.c. */
+
+#include <linux/blkdev.h>
+#include <linux/capability.h>
+#include <linux/compat.h>
+#include <linux/mount.h>
+#include <linux/uaccess.h>
+
+#include "vexfs.h"
+
+/* As other file systems have it, in no header of the kernel yet. */
+#define IOC_SHUTDOWN _IOR('X', 125, __u32)
+#define SHUTDOWN_FREEZE 0
+#define SHUTDOWN_COMMIT 1
+#define SHUTDOWN_AT_ONCE 2
+
+static int shut_down(struct super_block *sb, u32 __user *argument)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	u32 how;
+	int error = 0;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (get_user(how, argument))
+		return -EFAULT;
+	if (how > SHUTDOWN_AT_ONCE)
+		return -EINVAL;
+	if (super->stopped)
+		return 0;
+	switch (how) {
+	case SHUTDOWN_FREEZE:
+		down_read(&sb->s_umount);
+		sync_filesystem(sb);
+		up_read(&sb->s_umount);
+		break;
+	case SHUTDOWN_COMMIT:
+		error = vexfs_commit(sb);
+		break;
+	default:
+		break;
+	}
+	super->stopped = true;
+	vexfs_core_stop(super->core);
+	vexfs_notice(sb, "shut down");
+	return error;
+}
+
+static int set_label(struct file *file, const char __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	char label[FSLABEL_MAX];
+	long bytes;
+	int error;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	bytes = strncpy_from_user(label, argument, sizeof(label));
+	if (bytes < 0)
+		return bytes;
+	if (bytes == sizeof(label))
+		return -EINVAL;
+	error = mnt_want_write_file(file);
+	if (error)
+		return error;
+	error = vexfs_core_set_label(VEXFS_SB(sb)->core, label, bytes) ?: vexfs_commit(sb);
+	mnt_drop_write_file(file);
+	return error;
+}
+
+static int get_label(struct super_block *sb, char __user *argument)
+{
+	struct vexfs_status status;
+	char label[FSLABEL_MAX] = {};
+	int error = vexfs_core_status(VEXFS_SB(sb)->core, &status);
+
+	if (error)
+		return error;
+	memcpy(label, status.label, sizeof(status.label));
+	return copy_to_user(argument, label, sizeof(label)) ? -EFAULT : 0;
+}
+
+long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	void __user *pointer = (void __user *)argument;
+
+	switch (command) {
+	case IOC_SHUTDOWN:
+		return shut_down(sb, pointer);
+	case FS_IOC_GETFSLABEL:
+		return get_label(sb, pointer);
+	case FS_IOC_SETFSLABEL:
+		return set_label(file, pointer);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* Every structure is the same for 32-bit callers. */
+long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	return vexfs_ioctl(file, command, (unsigned long)compat_ptr(argument));
+}
+
+int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags)
+{
+	return -ENOTTY;
+}

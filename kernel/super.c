@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The mounted file system: options, mounting and unmounting, making it durable, its numbers. */
+
+#include <linux/blkdev.h>
+#include <linux/exportfs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/statfs.h>
+
+#include "vexfs.h"
+
+#define COMMIT_SECONDS_DEFAULT 5
+#define COMMIT_SECONDS_MAX 3600
+/* Clean tree nodes kept in memory, at most; the kernel takes them back when it is short. */
+#define CACHE_BYTES_MAX (64UL << 20)
+
+void vexfs_log(struct super_block *sb, const char *level, const char *format, ...)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, 10);
+	struct va_format message;
+	va_list arguments;
+
+	if (!__ratelimit(&limit))
+		return;
+	va_start(arguments, format);
+	message.fmt = format;
+	message.va = &arguments;
+	printk("%sVexFS (%s): %pV\n", level, sb->s_id, &message);
+	va_end(arguments);
+}
+
+/* ---- damage and failures ---- */
+
+static void shut_down(struct work_struct *work)
+{
+	struct vexfs_super *super = container_of(work, struct vexfs_super, shut_down);
+	struct super_block *sb = super->sb;
+
+	if (sb_rdonly(sb))
+		return;
+	sb->s_flags |= SB_RDONLY;
+	vexfs_error(sb, "mounted read-only from now on");
+}
+
+/*
+ * Passes an error of the core on. Damage and failures of the device are told of in the log, and
+ * what errors= says is done.
+ */
+int vexfs_check(struct super_block *sb, int error, const char *what, u64 place)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	bool damage = error == -EUCLEAN || error == -EBADMSG;
+
+	if (likely(error >= 0) || (!damage && error != -EIO))
+		return error;
+	atomic64_inc(&super->errors);
+	if (super->stopped)
+		return error;
+	if (damage)
+		vexfs_error(sb, "%s of %llu: damaged (%d); run fsck.vexfs", what, place, error);
+	else
+		vexfs_error(sb, "%s of %llu: the device failed (%d)", what, place, error);
+	if (super->options.on_error == VEXFS_ERRORS_PANIC)
+		panic("VexFS (%s): panic forced after error\n", sb->s_id);
+	if (super->options.on_error == VEXFS_ERRORS_REMOUNT_RO || vexfs_core_is_read_only(super->core))
+		queue_work(system_wq, &super->shut_down);
+	return error;
+}
+
+/* ---- making it durable ---- */
+
+int vexfs_commit(struct super_block *sb)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	int error = vexfs_core_commit(super->core);
+
+	if (error && !super->stopped) {
+		u64 offset = 0;
+		int failure = vexfs_core_device_failure(super->core, &offset);
+
+		vexfs_error(sb, "commit failed (%d, device %d at byte %llu); nothing is written any more",
+			    error, failure, offset);
+		atomic64_inc(&super->errors);
+		if (super->options.on_error == VEXFS_ERRORS_PANIC)
+			panic("VexFS (%s): panic forced after error\n", sb->s_id);
+		queue_work(system_wq, &super->shut_down);
+	}
+	return error;
+}
+
+static void schedule_commit(struct vexfs_super *super)
+{
+	queue_delayed_work(system_unbound_wq, &super->commit,
+			   super->options.commit_seconds * HZ);
+}
+
+static void commit_work(struct work_struct *work)
+{
+	struct vexfs_super *super = container_of(work, struct vexfs_super, commit.work);
+	struct super_block *sb = super->sb;
+
+	/* While the file system is frozen or read-only there is nothing to publish. */
+	if (!sb_rdonly(sb) && vexfs_start_write(sb)) {
+		vexfs_commit(sb);
+		sb_end_intwrite(sb);
+	}
+	schedule_commit(super);
+}
+
+static int vexfs_sync_fs(struct super_block *sb, int wait)
+{
+	if (!wait || sb_rdonly(sb))
+		return 0;
+	return vexfs_commit(sb);
+}
+
+static int vexfs_freeze_fs(struct super_block *sb)
+{
+	if (sb_rdonly(sb))
+		return 0;
+	return vexfs_commit(sb);
+}
+
+/* ---- inodes in memory ---- */
+
+static struct inode *vexfs_alloc_inode(struct super_block *sb)
+{
+	struct vexfs_inode *vi = alloc_inode_sb(sb, vexfs_inode_cache, GFP_KERNEL);
+
+	if (!vi)
+		return NULL;
+	vi->held = false;
+	vi->version_noted = false;
+	vi->content_version = 0;
+	vi->ahead_from = 0;
+	vi->ahead_to = 0;
+	return &vi->vfs;
+}
+
+static void vexfs_free_inode(struct inode *inode)
+{
+	if (S_ISLNK(inode->i_mode))
+		kfree(inode->i_link);
+	kmem_cache_free(vexfs_inode_cache, VEXFS_I(inode));
+}
+
+static void init_once(void *memory)
+{
+	struct vexfs_inode *vi = memory;
+
+	inode_init_once(&vi->vfs);
+	xa_init(&vi->claims);
+	mutex_init(&vi->claims_lock);
+	mutex_init(&vi->writeback_lock);
+}
+
+/* ---- numbers and options, told ---- */
+
+static int vexfs_statfs(struct dentry *dentry, struct kstatfs *stat)
+{
+	struct super_block *sb = dentry->d_sb;
+	struct vexfs_status status;
+	int error = vexfs_core_status(VEXFS_SB(sb)->core, &status);
+
+	if (error)
+		return error;
+	stat->f_type = VEXFS_MAGIC;
+	stat->f_bsize = status.block_bytes;
+	stat->f_blocks = status.blocks;
+	stat->f_bfree = status.blocks_free;
+	stat->f_bavail = status.blocks_available;
+	stat->f_files = status.inodes + status.inodes_free;
+	stat->f_ffree = status.inodes_free;
+	stat->f_fsid = uuid_to_fsid(status.uuid);
+	stat->f_namelen = VEXFS_NAME_BYTES_MAX;
+	return 0;
+}
+
+static const char *const error_names[] = {
+	[VEXFS_ERRORS_CONTINUE] = "continue",
+	[VEXFS_ERRORS_REMOUNT_RO] = "remount-ro",
+	[VEXFS_ERRORS_PANIC] = "panic",
+};
+
+static int vexfs_show_options(struct seq_file *out, struct dentry *root)
+{
+	const struct vexfs_options *options = &VEXFS_SB(root->d_sb)->options;
+
+	seq_printf(out, ",errors=%s", error_names[options->on_error]);
+	if (!options->acl)
+		seq_puts(out, ",noacl");
+	if (options->discard)
+		seq_puts(out, ",discard");
+	if (options->preload)
+		seq_puts(out, ",index=preload");
+	if (options->commit_seconds != COMMIT_SECONDS_DEFAULT)
+		seq_printf(out, ",commit=%u", options->commit_seconds);
+	if (options->index_memory)
+		seq_printf(out, ",index_memory=%llu", options->index_memory);
+	return 0;
+}
+
+static void vexfs_put_super(struct super_block *sb)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	int error;
+
+	vexfs_sysfs_remove(super);
+	cancel_delayed_work_sync(&super->index_work);
+	cancel_delayed_work_sync(&super->commit);
+	/* Bios of reads that nobody waited for may still be on their way to it. */
+	flush_workqueue(super->io_queue);
+	if (!sb_rdonly(sb) && !super->stopped) {
+		error = vexfs_core_store_graphs(super->core);
+		if (error)
+			vexfs_warning(sb, "search graphs are not stored (%d), and built anew later",
+				      error);
+		vexfs_commit(sb);
+	}
+	cancel_work_sync(&super->shut_down);
+	vexfs_core_unmount(super->core);
+	super->core = NULL;
+}
+
+static const struct super_operations vexfs_super_operations = {
+	.alloc_inode = vexfs_alloc_inode,
+	.free_inode = vexfs_free_inode,
+	.write_inode = vexfs_write_inode,
+	.evict_inode = vexfs_evict_inode,
+	.put_super = vexfs_put_super,
+	.sync_fs = vexfs_sync_fs,
+	.freeze_fs = vexfs_freeze_fs,
+	.statfs = vexfs_statfs,
+	.show_options = vexfs_show_options,
+};
+
+/* ---- options, taken ---- */
+
+enum {
+	OPTION_ERRORS,
+	OPTION_ACL,
+	OPTION_DISCARD,
+	OPTION_COMMIT,
+	OPTION_INDEX,
+	OPTION_INDEX_MEMORY,
+};
+
+static const struct constant_table error_values[] = {
+	{ "continue", VEXFS_ERRORS_CONTINUE },
+	{ "remount-ro", VEXFS_ERRORS_REMOUNT_RO },
+	{ "panic", VEXFS_ERRORS_PANIC },
+	{}
+};
+
+static const struct constant_table index_values[] = {
+	{ "lazy", false },
+	{ "preload", true },
+	{}
+};
+
+static const struct fs_parameter_spec vexfs_parameters[] = {
+	fsparam_enum("errors", OPTION_ERRORS, error_values),
+	fsparam_flag_no("acl", OPTION_ACL),
+	fsparam_flag_no("discard", OPTION_DISCARD),
+	fsparam_u32("commit", OPTION_COMMIT),
+	fsparam_enum("index", OPTION_INDEX, index_values),
+	fsparam_string("index_memory", OPTION_INDEX_MEMORY),
+	{}
+};
+
+static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *parameter)
+{
+	struct vexfs_options *options = fc->fs_private;
+	struct fs_parse_result result;
+	char *end;
+	int option = fs_parse(fc, vexfs_parameters, parameter, &result);
+
+	switch (option) {
+	case OPTION_ERRORS:
+		options->on_error = result.uint_32;
+		return 0;
+	case OPTION_ACL:
+		if (!IS_ENABLED(CONFIG_FS_POSIX_ACL) && !result.negated)
+			return invalfc(fc, "this kernel has no access control lists");
+		options->acl = !result.negated;
+		return 0;
+	case OPTION_DISCARD:
+		options->discard = !result.negated;
+		return 0;
+	case OPTION_COMMIT:
+		if (result.uint_32 < 1 || result.uint_32 > COMMIT_SECONDS_MAX)
+			return invalfc(fc, "commit= takes 1 to %u seconds", COMMIT_SECONDS_MAX);
+		options->commit_seconds = result.uint_32;
+		return 0;
+	case OPTION_INDEX:
+		options->preload = result.uint_32;
+		return 0;
+	case OPTION_INDEX_MEMORY:
+		options->index_memory = memparse(parameter->string, &end);
+		if (*end || end == parameter->string || options->index_memory < 1 << 20)
+			return invalfc(fc, "index_memory= takes bytes with K, M or G, at least 1M");
+		return 0;
+	default:
+		return option;
+	}
+}
+
+/* ---- mounting ---- */
+
+static u64 index_memory(const struct vexfs_options *options)
+{
+	return options->index_memory ?: (u64)totalram_pages() << PAGE_SHIFT >> 1;
+}
+
+static void apply_options(struct vexfs_super *super, const struct vexfs_options *options)
+{
+	struct super_block *sb = super->sb;
+
+	super->options = *options;
+	if (options->acl)
+		sb->s_flags |= SB_POSIXACL;
+	else
+		sb->s_flags &= ~SB_POSIXACL;
+	vexfs_core_set_index_memory(super->core, index_memory(options));
+}
+
+static void reap_orphans(struct super_block *sb)
+{
+	u64 orphans = 0;
+	int error = vexfs_core_reap_orphans(VEXFS_SB(sb)->core, &orphans);
+
+	if (error)
+		vexfs_check(sb, error, "orphans", 0);
+	else if (orphans)
+		vexfs_notice(sb, "removed %llu files that were open when it was last in use", orphans);
+}
+
+static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
+{
+	const struct vexfs_options *options = fc->fs_private;
+	struct vexfs_super *super;
+	struct vexfs_status status;
+	struct inode *root;
+	int error;
+
+	super = kzalloc(sizeof(*super), GFP_KERNEL);
+	if (!super)
+		return -ENOMEM;
+	sb->s_fs_info = super;
+	super->sb = sb;
+	super->device.bdev = sb->s_bdev;
+	super->device.bytes = bdev_nr_bytes(sb->s_bdev);
+	INIT_DELAYED_WORK(&super->commit, commit_work);
+	INIT_DELAYED_WORK(&super->index_work, vexfs_index_work);
+	INIT_WORK(&super->shut_down, shut_down);
+	INIT_WORK(&super->io_work, vexfs_io_work);
+	INIT_LIST_HEAD(&super->io_done);
+	spin_lock_init(&super->io_lock);
+	super->io_queue = alloc_workqueue("vexfs/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, sb->s_id);
+	if (!super->io_queue)
+		return -ENOMEM;
+
+	error = vexfs_core_mount(&super->device, sb_rdonly(sb), options->discard,
+				 min_t(u64, CACHE_BYTES_MAX, (u64)totalram_pages() << PAGE_SHIFT >> 4),
+				 &super->core);
+	if (error) {
+		if (error != -EINVAL)
+			errorfc(fc, "the file system cannot be opened (%d)", error);
+		else if (!(fc->sb_flags & SB_SILENT))
+			errorfc(fc, "no VexFS found");
+		return error;
+	}
+	error = vexfs_core_status(super->core, &status);
+	if (error)
+		return error;
+	if (status.block_bytes > PAGE_SIZE) {
+		errorfc(fc, "blocks of %u bytes are larger than pages", status.block_bytes);
+		return -EINVAL;
+	}
+	if (!sb_set_blocksize(sb, status.block_bytes)) {
+		errorfc(fc, "the device does not do blocks of %u bytes", status.block_bytes);
+		return -EINVAL;
+	}
+	super->inline_bytes_max = status.inline_bytes_max;
+	vexfs_set_uuid(sb, status.uuid);
+	sb->s_magic = VEXFS_MAGIC;
+	sb->s_op = &vexfs_super_operations;
+	sb->s_xattr = (void *)vexfs_xattr_handlers();
+	sb->s_export_op = &vexfs_export_operations;
+	sb->s_maxbytes = VEXFS_FILE_BYTES_MAX;
+	sb->s_time_gran = 1;
+	sb->s_time_min = S64_MIN;
+	sb->s_time_max = S64_MAX;
+	/* Bytes must stay as they are while they are summed up and written. */
+	sb->s_iflags |= SB_I_STABLE_WRITES;
+	apply_options(super, options);
+
+	root = vexfs_iget(sb, VEXFS_ROOT_INODE);
+	if (IS_ERR(root)) {
+		errorfc(fc, "the root directory cannot be read (%ld)", PTR_ERR(root));
+		return PTR_ERR(root);
+	}
+	sb->s_root = d_make_root(root);
+	if (!sb->s_root)
+		return -ENOMEM;
+	error = vexfs_sysfs_add(super);
+	if (error)
+		return error;
+	if (!sb_rdonly(sb))
+		reap_orphans(sb);
+	schedule_commit(super);
+	vexfs_index_kick(super);
+	return 0;
+}
+
+static int vexfs_get_tree(struct fs_context *fc)
+{
+	return get_tree_bdev(fc, vexfs_fill_super);
+}
+
+static int vexfs_reconfigure(struct fs_context *fc)
+{
+	struct super_block *sb = fc->root->d_sb;
+	struct vexfs_super *super = VEXFS_SB(sb);
+	const struct vexfs_options *options = fc->fs_private;
+	bool read_only = fc->sb_flags & SB_RDONLY;
+	int error;
+
+	sync_filesystem(sb);
+	if (options->discard != super->options.discard) {
+		errorfc(fc, "discard can only be chosen when mounting");
+		return -EINVAL;
+	}
+	if (read_only != sb_rdonly(sb)) {
+		if (!read_only && super->stopped) {
+			errorfc(fc, "it was shut down; unmount it first");
+			return -EROFS;
+		}
+		if (!read_only && bdev_read_only(sb->s_bdev))
+			return -EROFS;
+		if (read_only) {
+			error = vexfs_core_store_graphs(super->core) ?: vexfs_commit(sb);
+			if (error)
+				return error;
+		}
+		error = vexfs_core_set_read_only(super->core, read_only);
+		if (error) {
+			errorfc(fc, "features of this file system allow reading only");
+			return error;
+		}
+		if (!read_only && vexfs_core_is_read_only(super->core)) {
+			errorfc(fc, "the device failed; unmount it first");
+			return -EROFS;
+		}
+		if (!read_only)
+			reap_orphans(sb);
+	}
+	apply_options(super, options);
+	fc->sb_flags = (fc->sb_flags & ~SB_POSIXACL) | (options->acl ? SB_POSIXACL : 0);
+	fc->sb_flags_mask |= SB_POSIXACL;
+	return 0;
+}
+
+static void vexfs_free_context(struct fs_context *fc)
+{
+	kfree(fc->fs_private);
+}
+
+static const struct fs_context_operations vexfs_context_operations = {
+	.parse_param = vexfs_parse_param,
+	.get_tree = vexfs_get_tree,
+	.reconfigure = vexfs_reconfigure,
+	.free = vexfs_free_context,
+};
+
+static int vexfs_init_fs_context(struct fs_context *fc)
+{
+	struct vexfs_options *options = kzalloc(sizeof(*options), GFP_KERNEL);
+
+	if (!options)
+		return -ENOMEM;
+	if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE) {
+		*options = VEXFS_SB(fc->root->d_sb)->options;
+	} else {
+		options->on_error = VEXFS_ERRORS_REMOUNT_RO;
+		options->commit_seconds = COMMIT_SECONDS_DEFAULT;
+		options->acl = IS_ENABLED(CONFIG_FS_POSIX_ACL);
+	}
+	fc->fs_private = options;
+	fc->ops = &vexfs_context_operations;
+	return 0;
+}
+
+static void vexfs_kill_sb(struct super_block *sb)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+
+	kill_block_super(sb);
+	if (!super)
+		return;
+	/* Here when mounting failed halfway; put_super has done it otherwise. */
+	cancel_work_sync(&super->shut_down);
+	if (super->core)
+		vexfs_core_unmount(super->core);
+	if (super->io_queue)
+		destroy_workqueue(super->io_queue);
+	kfree(super);
+}
+
+static struct file_system_type vexfs_type = {
+	.owner = THIS_MODULE,
+	.name = "vexfs",
+	.fs_flags = FS_REQUIRES_DEV,
+	.init_fs_context = vexfs_init_fs_context,
+	.parameters = vexfs_parameters,
+	.kill_sb = vexfs_kill_sb,
+};
+
+int vexfs_register(void)
+{
+	int error;
+
+	vexfs_inode_cache = kmem_cache_create("vexfs_inode", sizeof(struct vexfs_inode), 0,
+					      SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, init_once);
+	if (!vexfs_inode_cache)
+		return -ENOMEM;
+	error = register_filesystem(&vexfs_type);
+	if (error)
+		kmem_cache_destroy(vexfs_inode_cache);
+	return error;
+}
+
+void vexfs_unregister(void)
+{
+	unregister_filesystem(&vexfs_type);
+	/* Inodes are freed after a grace period. */
+	rcu_barrier();
+	kmem_cache_destroy(vexfs_inode_cache);
+}

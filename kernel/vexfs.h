@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the C files of the module share. */
+#ifndef VEXFS_H
+#define VEXFS_H
+
+#include <linux/completion.h>
+#include <linux/fs.h>
+#include <linux/iomap.h>
+#include <linux/kobject.h>
+#include <linux/mutex.h>
+#include <linux/printk.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "boundary.h"
+#include "compat.h"
+
+#define VEXFS_MAGIC 0x56584653 /* "VXFS" */
+#define VEXFS_ROOT_INODE 1
+#define VEXFS_NAME_BYTES_MAX 255
+/* What the format allows. */
+#define VEXFS_FILE_BYTES_MAX (16LL << 40)
+
+enum vexfs_on_error {
+	VEXFS_ERRORS_CONTINUE,
+	VEXFS_ERRORS_REMOUNT_RO,
+	VEXFS_ERRORS_PANIC,
+};
+
+struct vexfs_options {
+	enum vexfs_on_error on_error;
+	unsigned int commit_seconds;
+	bool acl;
+	bool discard;
+	bool preload;
+	u64 index_memory; /* bytes; 0: half of the memory */
+};
+
+/* The block device, as the Rust half has it. */
+struct vexfs_device {
+	struct block_device *bdev;
+	u64 bytes;
+};
+
+struct vexfs_super {
+	struct super_block *sb;
+	struct vexfs_core *core;
+	struct vexfs_device device;
+	struct vexfs_options options;
+	u32 inline_bytes_max;
+	struct delayed_work commit;
+	/* Bios whose data arrived, or were written, and what is to be done with them. */
+	struct workqueue_struct *io_queue;
+	struct work_struct io_work;
+	struct list_head io_done;
+	spinlock_t io_lock;
+	struct delayed_work index_work;
+	struct work_struct shut_down;
+	bool index_paused;
+	bool stopped;
+	struct kobject kobject;
+	struct completion kobject_released;
+	atomic64_t errors;
+	atomic64_t searches;
+	atomic64_t search_latency[32]; /* by the binary logarithm of the nanoseconds */
+};
+
+struct vexfs_inode {
+	struct inode vfs;
+	struct timespec64 born;
+	u64 content_version;
+	u64 flags; /* FS_IOC_GETFLAGS in the lower half, those of the format in the upper */
+	u64 blocks;
+	/* The core holds the inode open. */
+	bool held;
+	/* The content version has moved since anybody was told of it; under the inode's lock. */
+	bool version_noted;
+	/*
+	 * The blocks with a reservation in the core: those that are dirty in the page cache, or about
+	 * to be. Words of CLAIM_BITS bits, as values by number of the word.
+	 */
+	struct xarray claims;
+	u64 claimed;
+	struct mutex claims_lock;
+	/* One writeback at a time: it allocates ahead of what it writes. */
+	struct mutex writeback_lock;
+	/* Blocks allocated ahead; under claims_lock. */
+	u64 ahead_from;
+	u64 ahead_to;
+};
+
+static inline struct vexfs_super *VEXFS_SB(const struct super_block *sb)
+{
+	return sb->s_fs_info;
+}
+
+static inline struct vexfs_inode *VEXFS_I(const struct inode *inode)
+{
+	return container_of(inode, struct vexfs_inode, vfs);
+}
+
+static inline struct vexfs_core *vexfs_core_of(const struct inode *inode)
+{
+	return VEXFS_SB(inode->i_sb)->core;
+}
+
+static inline struct timespec64 vexfs_to_timespec(const struct vexfs_time *time)
+{
+	return (struct timespec64){ .tv_sec = time->seconds, .tv_nsec = time->nanoseconds };
+}
+
+static inline struct vexfs_time vexfs_from_timespec(struct timespec64 time)
+{
+	return (struct vexfs_time){ .seconds = time.tv_sec, .nanoseconds = time.tv_nsec };
+}
+
+__printf(3, 4) void vexfs_log(struct super_block *sb, const char *level, const char *format, ...);
+
+#define vexfs_error(sb, format, ...) vexfs_log(sb, KERN_ERR, format, ##__VA_ARGS__)
+#define vexfs_warning(sb, format, ...) vexfs_log(sb, KERN_WARNING, format, ##__VA_ARGS__)
+#define vexfs_notice(sb, format, ...) vexfs_log(sb, KERN_NOTICE, format, ##__VA_ARGS__)
+
+/* super.c */
+int vexfs_register(void);
+void vexfs_unregister(void);
+int vexfs_check(struct super_block *sb, int error, const char *what, u64 place);
+int vexfs_commit(struct super_block *sb);
+
+/* inode.c */
+extern struct kmem_cache *vexfs_inode_cache;
+struct inode *vexfs_iget(struct super_block *sb, u64 number);
+void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fields);
+void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields);
+int vexfs_refresh(struct inode *inode);
+void vexfs_zero_behind_end(struct inode *inode, loff_t size);
+int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr);
+int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat *stat, u32 mask,
+		  unsigned int flags);
+int vexfs_fileattr_get(struct dentry *dentry, struct file_kattr *attributes);
+int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
+		       struct file_kattr *attributes);
+int vexfs_write_inode(struct inode *inode, struct writeback_control *wbc);
+void vexfs_evict_inode(struct inode *inode);
+extern const struct inode_operations vexfs_special_inode_operations;
+extern const struct inode_operations vexfs_symlink_inode_operations;
+
+/* dir.c */
+extern const struct inode_operations vexfs_dir_inode_operations;
+extern const struct file_operations vexfs_dir_operations;
+
+/* file.c */
+extern const struct inode_operations vexfs_file_inode_operations;
+extern const struct file_operations vexfs_file_operations;
+int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync);
+int vexfs_note_bytes_change(struct inode *inode);
+
+/* address_space.c */
+extern const struct address_space_operations vexfs_address_space_operations;
+extern const struct iomap_ops vexfs_report_iomap_ops;
+ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from);
+ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to);
+ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from);
+vm_fault_t vexfs_mkwrite(struct vm_fault *vmf);
+int vexfs_io_init(void);
+void vexfs_io_exit(void);
+void vexfs_io_work(struct work_struct *work);
+u64 vexfs_claims_count(struct inode *inode);
+void vexfs_claims_drop(struct inode *inode, u64 first, u64 end);
+int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end);
+
+/* xattr.c */
+const void *vexfs_xattr_handlers(void);
+int vexfs_store_mode(struct inode *inode);
+ssize_t vexfs_listxattr(struct dentry *dentry, char *buffer, size_t bytes);
+struct posix_acl *vexfs_get_acl(struct inode *inode, int type, bool rcu);
+#ifdef VEXFS_SET_ACL_TAKES_DENTRY
+int vexfs_set_acl(struct mnt_idmap *idmap, struct dentry *dentry, struct posix_acl *acl, int type);
+#else
+int vexfs_set_acl(struct mnt_idmap *idmap, struct inode *inode, struct posix_acl *acl, int type);
+#endif
+int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry);
+int vexfs_init_acl(struct inode *inode, struct posix_acl *access, struct posix_acl *preset);
+int vexfs_init_security(struct inode *inode, struct inode *dir, const struct qstr *name);
+
+/* export.c */
+extern const struct export_operations vexfs_export_operations;
+
+/* ioctl.c */
+long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument);
+long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument);
+int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags);
+
+/* index.c */
+void vexfs_index_work(struct work_struct *work);
+void vexfs_index_kick(struct vexfs_super *super);
+
+/* sysfs.c */
+int vexfs_sysfs_init(void);
+void vexfs_sysfs_exit(void);
+int vexfs_sysfs_add(struct vexfs_super *super);
+void vexfs_sysfs_remove(struct vexfs_super *super);
+
+/* host.c */
+int vexfs_host_init(void);
+
+#endif

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Extended attributes and access control lists; the core knows both under their whole names. */
+
+#include <linux/fs.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/xattr.h>
+
+#include "vexfs.h"
+
+/* The whole name: prefix and rest. Freed by the caller. */
+static char *whole_name(const struct xattr_handler *handler, const char *name)
+{
+	return kasprintf(GFP_NOFS, "%s%s", xattr_prefix(handler), name);
+}
+
+static int set_value(struct inode *inode, const char *name, const void *value, size_t bytes,
+		     int flags)
+{
+	struct vexfs_core *core = vexfs_core_of(inode);
+	int error;
+
+	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
+		return -EIO;
+	if (value)
+		error = vexfs_core_set_xattr(core, inode->i_ino, name, strlen(name), value, bytes,
+					     flags);
+	else
+		error = vexfs_core_remove_xattr(core, inode->i_ino, name, strlen(name));
+	if (error)
+		return vexfs_check(inode->i_sb, error, "attribute", inode->i_ino);
+	return vexfs_refresh(inode);
+}
+
+static int get(const struct xattr_handler *handler, struct dentry *dentry, struct inode *inode,
+	       const char *name, void *buffer, size_t bytes)
+{
+	char *whole = whole_name(handler, name);
+	s64 length;
+
+	if (!whole)
+		return -ENOMEM;
+	length = vexfs_core_get_xattr(vexfs_core_of(inode), inode->i_ino, whole, strlen(whole), buffer,
+				      buffer ? bytes : 0);
+	kfree(whole);
+	/* An empty buffer that was given is too small for a value. */
+	if (length > 0 && buffer && !bytes)
+		return -ERANGE;
+	return vexfs_check(inode->i_sb, length, "attribute", inode->i_ino);
+}
+
+static int set(const struct xattr_handler *handler, struct mnt_idmap *idmap, struct dentry *dentry,
+	       struct inode *inode, const char *name, const void *value, size_t bytes, int flags)
+{
+	char *whole = whole_name(handler, name);
+	int error;
+
+	if (!whole)
+		return -ENOMEM;
+	error = set_value(inode, whole, value, bytes, flags);
+	kfree(whole);
+	return error;
+}
+
+static bool list_trusted(struct dentry *dentry)
+{
+	return capable(CAP_SYS_ADMIN);
+}
+
+static const struct xattr_handler user_handler = {
+	.prefix = XATTR_USER_PREFIX,
+	.get = get,
+	.set = set,
+};
+
+static const struct xattr_handler trusted_handler = {
+	.prefix = XATTR_TRUSTED_PREFIX,
+	.list = list_trusted,
+	.get = get,
+	.set = set,
+};
+
+static const struct xattr_handler security_handler = {
+	.prefix = XATTR_SECURITY_PREFIX,
+	.get = get,
+	.set = set,
+};
+
+VEXFS_XATTR_HANDLERS handlers[] = {
+	&user_handler,
+	&trusted_handler,
+	&security_handler,
+#if !VEXFS_KERNEL(6, 4) && defined(CONFIG_FS_POSIX_ACL)
+	&posix_acl_access_xattr_handler,
+	&posix_acl_default_xattr_handler,
+#endif
+	NULL,
+};
+const void *vexfs_xattr_handlers(void)
+{
+	return handlers;
+}
+
+struct name_list {
+	char *buffer;
+	size_t bytes;
+	size_t used;
+	bool trusted;
+	bool full;
+};
+
+static bool note_name(void *context, u64 parent, const u8 *name, size_t name_bytes)
+{
+	struct name_list *list = context;
+
+	if (!list->trusted && name_bytes >= XATTR_TRUSTED_PREFIX_LEN &&
+	    !memcmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN))
+		return true;
+	if (list->buffer) {
+		if (name_bytes + 1 > list->bytes - list->used) {
+			list->full = true;
+			return false;
+		}
+		memcpy(list->buffer + list->used, name, name_bytes);
+		list->buffer[list->used + name_bytes] = 0;
+	}
+	list->used += name_bytes + 1;
+	return true;
+}
+
+ssize_t vexfs_listxattr(struct dentry *dentry, char *buffer, size_t bytes)
+{
+	struct inode *inode = d_inode(dentry);
+	struct name_list list = {
+		.buffer = buffer,
+		.bytes = bytes,
+		.trusted = capable(CAP_SYS_ADMIN),
+	};
+	int error = vexfs_core_list_xattrs(vexfs_core_of(inode), inode->i_ino, note_name, &list);
+
+	if (error)
+		return vexfs_check(inode->i_sb, error, "attributes", inode->i_ino);
+	return list.full ? -ERANGE : list.used;
+}
+
+/* ---- access control lists ---- */
+
+static const char *acl_name(int type)
+{
+	return type == ACL_TYPE_ACCESS ? XATTR_NAME_POSIX_ACL_ACCESS : XATTR_NAME_POSIX_ACL_DEFAULT;
+}
+
+struct posix_acl *vexfs_get_acl(struct inode *inode, int type, bool rcu)
+{
+	const char *name = acl_name(type);
+	struct posix_acl *acl;
+	char *value;
+	s64 length;
+
+	if (rcu)
+		return ERR_PTR(-ECHILD);
+	length = vexfs_core_get_xattr(vexfs_core_of(inode), inode->i_ino, name, strlen(name), NULL, 0);
+	if (length == -ENODATA)
+		return NULL;
+	if (length < 0)
+		return ERR_PTR(vexfs_check(inode->i_sb, length, "attribute", inode->i_ino));
+	value = kvmalloc(max_t(s64, length, 1), GFP_NOFS);
+	if (!value)
+		return ERR_PTR(-ENOMEM);
+	length = vexfs_core_get_xattr(vexfs_core_of(inode), inode->i_ino, name, strlen(name), value,
+				      length);
+	acl = length < 0 ? ERR_PTR(length) : posix_acl_from_xattr(&init_user_ns, value, length);
+	kvfree(value);
+	return acl;
+}
+
+/* Stores a list, or takes it away. */
+static int store_acl(struct inode *inode, struct posix_acl *acl, int type)
+{
+	void *value = NULL;
+	size_t bytes = 0;
+	int error;
+
+	if (acl) {
+		value = vexfs_acl_to_xattr(acl, &bytes);
+		if (!value)
+			return -ENOMEM;
+	}
+	error = set_value(inode, acl_name(type), value, bytes, 0);
+	if (!acl && error == -ENODATA)
+		error = 0;
+	if (!error)
+		set_cached_acl(inode, type, acl);
+	kfree(value);
+	return error;
+}
+
+static int set_acl(struct mnt_idmap *idmap, struct inode *inode, struct dentry *dentry,
+		   struct posix_acl *acl, int type)
+{
+	umode_t mode = inode->i_mode;
+	int error;
+
+	if (type == ACL_TYPE_DEFAULT && !S_ISDIR(inode->i_mode))
+		return acl ? -EACCES : 0;
+	if (type == ACL_TYPE_ACCESS && acl) {
+		error = posix_acl_update_mode(idmap, inode, &mode, &acl);
+		if (error)
+			return error;
+	}
+	error = store_acl(inode, acl, type);
+	if (error || mode == inode->i_mode)
+		return error;
+	inode->i_mode = mode;
+	inode_set_ctime_current(inode);
+	return vexfs_store_mode(inode);
+}
+
+#ifdef VEXFS_SET_ACL_TAKES_DENTRY
+int vexfs_set_acl(struct mnt_idmap *idmap, struct dentry *dentry, struct posix_acl *acl, int type)
+{
+	return set_acl(idmap, d_inode(dentry), dentry, acl, type);
+}
+
+int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry)
+{
+	return posix_acl_chmod(idmap, dentry, d_inode(dentry)->i_mode);
+}
+#else
+int vexfs_set_acl(struct mnt_idmap *idmap, struct inode *inode, struct posix_acl *acl, int type)
+{
+	return set_acl(idmap, inode, NULL, acl, type);
+}
+
+int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry)
+{
+	return posix_acl_chmod(idmap, d_inode(dentry), d_inode(dentry)->i_mode);
+}
+#endif
+
+/* The lists that a new inode inherits; its mode has taken them into account already. */
+int vexfs_init_acl(struct inode *inode, struct posix_acl *access, struct posix_acl *preset)
+{
+	int error = 0;
+
+	if (preset)
+		error = store_acl(inode, preset, ACL_TYPE_DEFAULT);
+	else
+		cache_no_acl(inode);
+	if (!error && access)
+		error = store_acl(inode, access, ACL_TYPE_ACCESS);
+	return error;
+}
+
+static int init_security_attribute(struct inode *inode, const struct xattr *attributes, void *data)
+{
+	const struct xattr *attribute;
+	int error = 0;
+
+	for (attribute = attributes; attribute->name && !error; attribute++) {
+		char *name = kasprintf(GFP_NOFS, XATTR_SECURITY_PREFIX "%s", attribute->name);
+
+		if (!name)
+			return -ENOMEM;
+		error = set_value(inode, name, attribute->value, attribute->value_len, 0);
+		kfree(name);
+	}
+	return error;
+}
+
+int vexfs_init_security(struct inode *inode, struct inode *dir, const struct qstr *name)
+{
+	int error = security_inode_init_security(inode, dir, name, init_security_attribute, NULL);
+
+	return error == -EOPNOTSUPP ? 0 : error;
+}
