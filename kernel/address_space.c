@@ -960,6 +960,8 @@ static int write_pages(struct vexfs_writeback *writeback)
 		.wbc = writeback->wbc,
 		.ops = &writeback_ops,
 		.wb_ctx = writeback,
+		/* What is not a hole was written, and iomap waits for it. */
+		.iomap.type = IOMAP_MAPPED,
 	};
 
 	return iomap_writepages(&wpc);

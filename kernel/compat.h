@@ -150,6 +150,13 @@ static inline bool vexfs_start_write(struct super_block *sb)
 #define vexfs_mkdir_result(error) (error)
 #endif
 
+/* 6.17: the queues have names that say what they are. */
+#if VEXFS_KERNEL(6, 17)
+#define vexfs_unbound_queue system_dfl_wq
+#else
+#define vexfs_unbound_queue system_unbound_wq
+#endif
+
 /* 6.17 */
 #if !VEXFS_KERNEL(6, 17)
 #define file_kattr fileattr

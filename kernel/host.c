@@ -223,7 +223,7 @@ void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, 
 
 	INIT_WORK_ONSTACK(&batch.work, run_tasks_work);
 	if (count > 1)
-		queue_work(system_unbound_wq, &batch.work);
+		queue_work(vexfs_unbound_queue, &batch.work);
 	run_tasks(&batch);
 	if (count > 1)
 		cancel_work_sync(&batch.work);

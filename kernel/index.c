@@ -38,7 +38,7 @@ void vexfs_index_work(struct work_struct *work)
 		return;
 	/* A frozen file system is not changed, not even to store a graph. */
 	if (!vexfs_start_write(sb)) {
-		queue_delayed_work(system_unbound_wq, &super->index_work, HZ);
+		queue_delayed_work(vexfs_unbound_queue, &super->index_work, HZ);
 		return;
 	}
 	if (vexfs_core_collections(super->core, note_unindexed, &numbers))
@@ -55,11 +55,11 @@ void vexfs_index_work(struct work_struct *work)
 	}
 	sb_end_intwrite(sb);
 	if (more)
-		queue_delayed_work(system_unbound_wq, &super->index_work, STEP_PAUSE);
+		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
 }
 
 void vexfs_index_kick(struct vexfs_super *super)
 {
 	if (!super->index_paused)
-		queue_delayed_work(system_unbound_wq, &super->index_work, KICK_DELAY);
+		queue_delayed_work(vexfs_unbound_queue, &super->index_work, KICK_DELAY);
 }

@@ -67,7 +67,7 @@ int vexfs_check(struct super_block *sb, int error, const char *what, u64 place)
 	if (super->options.on_error == VEXFS_ERRORS_PANIC)
 		panic("VexFS (%s): panic forced after error\n", sb->s_id);
 	if (super->options.on_error == VEXFS_ERRORS_REMOUNT_RO || vexfs_core_is_read_only(super->core))
-		queue_work(system_wq, &super->shut_down);
+		queue_work(vexfs_unbound_queue, &super->shut_down);
 	return error;
 }
 
@@ -87,14 +87,14 @@ int vexfs_commit(struct super_block *sb)
 		atomic64_inc(&super->errors);
 		if (super->options.on_error == VEXFS_ERRORS_PANIC)
 			panic("VexFS (%s): panic forced after error\n", sb->s_id);
-		queue_work(system_wq, &super->shut_down);
+		queue_work(vexfs_unbound_queue, &super->shut_down);
 	}
 	return error;
 }
 
 static void schedule_commit(struct vexfs_super *super)
 {
-	queue_delayed_work(system_unbound_wq, &super->commit,
+	queue_delayed_work(vexfs_unbound_queue, &super->commit,
 			   super->options.commit_seconds * HZ);
 }
 
