@@ -449,6 +449,8 @@ int vexfs_core_search(const struct vexfs_core *core, const struct vexfs_query *q
 int vexfs_core_hit_paths(const struct vexfs_core *core, const struct vexfs_query *query, u64 number,
 			 vexfs_each_name each, void *context);
 
+int vexfs_core_may_read(const struct vexfs_core *core, const struct vexfs_query *query, u64 number);
+
 /* ---- containers.rs, index.rs: a run through them when the module is loaded ---- */
 
 int vexfs_core_containers_check(u32 count);

@@ -6,6 +6,12 @@
 #include <linux/compat.h>
 #include <linux/mount.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#include <linux/io_uring/cmd.h>
+#else
+#include <linux/io_uring.h>
+#endif
 
 #include "vexfs.h"
 
@@ -94,7 +100,7 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 	case FS_IOC_SETFSLABEL:
 		return set_label(file, pointer);
 	default:
-		return -ENOTTY;
+		return vexfs_vector_command(file, command, pointer);
 	}
 }
 
@@ -104,7 +110,24 @@ long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long a
 	return vexfs_ioctl(file, command, (unsigned long)compat_ptr(argument));
 }
 
+static u64 uring_pointer(struct io_uring_cmd *command)
+{
+#if VEXFS_KERNEL(7, 0)
+	return READ_ONCE(*io_uring_sqe_cmd(command->sqe, u64));
+#elif VEXFS_KERNEL(6, 6)
+	return READ_ONCE(*(const u64 *)io_uring_sqe_cmd(command->sqe));
+#else
+	return READ_ONCE(*(const u64 *)command->cmd);
+#endif
+}
+
+/* The same by io_uring: a pointer to the structure in the command's first bytes. */
 int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags)
 {
-	return -ENOTTY;
+	u64 pointer = uring_pointer(command);
+
+	/* All of them may sleep: a worker runs them, on behalf of who asked. */
+	if (issue_flags & IO_URING_F_NONBLOCK)
+		return -EAGAIN;
+	return vexfs_vector_command(command->file, command->cmd_op, u64_to_user_ptr(pointer));
 }

@@ -191,6 +191,9 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument);
 int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags);
 
+/* vectors.c */
+long vexfs_vector_command(struct file *file, unsigned int command, void __user *argument);
+
 /* index.c */
 void vexfs_index_work(struct work_struct *work);
 void vexfs_index_kick(struct vexfs_super *super);

@@ -114,7 +114,6 @@ impl<'a> Judge<'a> {
         findings: &'a mut Findings,
     ) -> Self {
         findings.reset();
-        let credentials = credentials.filter(|credentials| !credentials.is_superuser());
         let open = filter.is_empty() && credentials.is_none() && scope == ROOT_INODE;
         Self { fs, filter, credentials, scope, findings, error: None, open }
     }
@@ -222,5 +221,21 @@ impl<'a> Judge<'a> {
             Ok(!found)
         })?;
         Ok(found)
+    }
+}
+
+impl FileSystem {
+    /// Whether a search below directory `scope` on behalf of this caller may return the file: it has
+    /// a path from there that the caller may walk, and its permissions let the caller read it.
+    pub fn may_read(
+        &self,
+        number: u64,
+        scope: u64,
+        credentials: Option<&Credentials<'_>>,
+    ) -> Result<bool> {
+        let (filter, mut findings) = (Filter::default(), Findings::default());
+        let mut judge = Judge::new(self, &filter, credentials, scope, &mut findings);
+        judge.close();
+        Ok(judge.judge(number)?.admitted)
     }
 }

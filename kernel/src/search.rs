@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Searching a collection.
 
-use crate::boundary::{bytes, deliver, status};
+use crate::boundary::{bytes, deliver, failure, status};
 use crate::executor::KernelExecutor;
 use crate::inode::{EachName, Time};
 use core::ffi::c_void;
@@ -264,4 +264,22 @@ pub unsafe extern "C" fn vexfs_core_hit_paths(
     status(file_system.paths_below(number, request.scope, credentials, &mut |path| {
         each(context, 0, path.as_ptr(), path.len())
     }))
+}
+
+/// Whether an inode may be a hit of `query`, whatever its vectors: 1 or 0, or a negative errno.
+///
+/// # Safety
+/// The pointers of `query` lead to as much as is said of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_core_may_read(
+    file_system: &FileSystem,
+    query: &Query,
+    number: u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let request = unsafe { query.request() };
+    match file_system.may_read(number, request.scope, request.credentials.as_ref()) {
+        Ok(may) => i32::from(may),
+        Err(error) => failure(&error),
+    }
 }

@@ -124,7 +124,8 @@ impl Arguments {
         let image = self.place.open()?;
         let scope = image.resolve(&self.place.path)?;
         let info = find(image.core(), &self.collection)?;
-        let identity = self.identity()?;
+        // The superuser may open everything.
+        let identity = self.identity()?.filter(|identity| identity.uid != 0);
         let (queries, of_file) = self.queries(&image, &info)?;
         let row_bytes = info.shape.row_bytes().max(1);
         let query_count = queries.len() / row_bytes;
