@@ -645,7 +645,11 @@ static const struct iomap_ops write_iomap_ops = {
 	.iomap_end = pinned_iomap_end,
 };
 
+#if VEXFS_KERNEL(6, 12)
+#define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops, NULL)
+#else
 #define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops)
+#endif
 #define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops)
 
 #endif

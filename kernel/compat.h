@@ -6,6 +6,7 @@
 #ifndef VEXFS_COMPAT_H
 #define VEXFS_COMPAT_H
 
+#include <linux/bio.h>
 #include <linux/fs.h>
 #include <linux/pagemap.h>
 #include <linux/version.h>
@@ -30,6 +31,12 @@
 #define VEXFS_GET_INODE_ACL .get_acl
 #endif
 
+/* 6.3; folios are single pages before that here. */
+#if !VEXFS_KERNEL(6, 3)
+#define bio_add_folio(bio, folio, bytes, offset)                                                   \
+	(bio_add_page(bio, folio_page(folio, 0), bytes, offset) == (bytes))
+#endif
+
 /* 6.4: a look-up in the page cache that finds nothing gives an error pointer. */
 static inline struct folio *vexfs_cached_folio(struct folio *folio)
 {
@@ -41,8 +48,8 @@ static inline struct folio *vexfs_cached_folio(struct folio *folio)
 #define filemap_splice_read generic_file_splice_read
 #endif
 
-/* 6.6, 6.7: times of inodes by accessors. */
-#if !VEXFS_KERNEL(6, 6)
+/* 6.6, 6.7, and later ones of 6.1 in part: times of inodes by accessors. */
+#ifndef VEXFS_HAVE_INODE_GET_CTIME
 static inline struct timespec64 inode_get_ctime(const struct inode *inode)
 {
 	return inode->i_ctime;

@@ -46,7 +46,7 @@ u64 vexfs_host_device_bytes(void *device)
 }
 
 /* Adds up to what the bio takes of memory that kvmalloc gave out. Returns how many bytes. */
-static size_t add_memory(struct bio *bio, const u8 *memory, size_t bytes)
+static size_t fill_bio(struct bio *bio, const u8 *memory, size_t bytes)
 {
 	size_t added = 0;
 
@@ -74,7 +74,7 @@ static int transfer(struct vexfs_device *device, blk_opf_t operation, u64 offset
 		size_t added;
 
 		bio->bi_iter.bi_sector = offset >> SECTOR_SHIFT;
-		added = add_memory(bio, memory, bytes);
+		added = fill_bio(bio, memory, bytes);
 		error = added ? submit_bio_wait(bio) : -EIO;
 		bio_put(bio);
 		offset += added;
