@@ -11,7 +11,6 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
-#include <linux/crc32c.h>
 #include <linux/highmem.h>
 #include <linux/iomap.h>
 #include <linux/mm.h>
@@ -656,7 +655,13 @@ static const struct iomap_ops write_iomap_ops = {
 
 ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 {
-	return buffered_write(iocb, from);
+	ssize_t written = buffered_write(iocb, from);
+
+#if !VEXFS_KERNEL(6, 5)
+	if (written > 0)
+		iocb->ki_pos += written;
+#endif
+	return written;
 }
 
 vm_fault_t vexfs_mkwrite(struct vm_fault *vmf)
