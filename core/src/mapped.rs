@@ -265,7 +265,8 @@ impl FileSystem {
                 checksums: sums,
             })?;
         }
-        let items = survey.items(&self.reader()) + self.items_for_new(&placed);
+        let replaced = survey.items(&self.reader());
+        let items = replaced + self.items_for_new(&placed);
         self.change_file(number, items + 2, true, |tree, inode| {
             let growth = install(tree, &placed)?;
             inline::drop_item(tree, number, inode)?;

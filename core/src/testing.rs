@@ -4,7 +4,8 @@
 use crate::error::DeviceError;
 use crate::host::*;
 use std::boxed::Box;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::vec::Vec;
 use vexfs_memory::OutOfMemory;
@@ -134,17 +135,40 @@ impl Checksum for Crc {
 
 struct StandardLocks;
 
-#[derive(Default)]
 struct StandardLock {
+    class: LockClass,
     holders: Mutex<isize>,
     changed: Condvar,
-    _class: AtomicUsize,
+}
+
+std::thread_local! {
+    /// How many locks of each class this thread holds.
+    static HELD: Cell<[u32; 9]> = const { Cell::new([0; 9]) };
+}
+
+impl StandardLock {
+    /// Panics where a thread takes locks against the order of [`LockClass`], or one twice: on
+    /// another day that is a deadlock.
+    fn enter(&self) {
+        let mut held = HELD.get();
+        let later = held.iter().skip(self.class as usize).any(|count| *count > 0);
+        assert!(!later || std::thread::panicking(), "{:?} is taken too late", self.class);
+        held[self.class as usize] += 1;
+        HELD.set(held);
+    }
+
+    fn leave(&self) {
+        let mut held = HELD.get();
+        held[self.class as usize] -= 1;
+        HELD.set(held);
+    }
 }
 
 // SAFETY: `holders` is -1 for an exclusive holder and the number of shares otherwise; both are
 // taken only when no conflicting holder is counted, under the mutex, which orders memory.
 unsafe impl RawLock for StandardLock {
     fn lock_shared(&self) {
+        self.enter();
         let mut holders = self.holders.lock().unwrap();
         while *holders < 0 {
             holders = self.changed.wait(holders).unwrap();
@@ -152,10 +176,12 @@ unsafe impl RawLock for StandardLock {
         *holders += 1;
     }
     fn unlock_shared(&self) {
+        self.leave();
         *self.holders.lock().unwrap() -= 1;
         self.changed.notify_all();
     }
     fn lock_exclusive(&self) {
+        self.enter();
         let mut holders = self.holders.lock().unwrap();
         while *holders != 0 {
             holders = self.changed.wait(holders).unwrap();
@@ -163,13 +189,14 @@ unsafe impl RawLock for StandardLock {
         *holders = -1;
     }
     fn unlock_exclusive(&self) {
+        self.leave();
         *self.holders.lock().unwrap() = 0;
         self.changed.notify_all();
     }
 }
 
 impl Locks for StandardLocks {
-    fn new_lock(&self, _class: LockClass) -> Result<Box<dyn RawLock>, OutOfMemory> {
-        Ok(Box::new(StandardLock::default()))
+    fn new_lock(&self, class: LockClass) -> Result<Box<dyn RawLock>, OutOfMemory> {
+        Ok(Box::new(StandardLock { class, holders: Mutex::default(), changed: Condvar::new() }))
     }
 }
