@@ -3,8 +3,7 @@
 
 #include "vexfs.h"
 
-/* Vectors that one step adds to a graph, and the pause after it when there is more to do. */
-#define STEP_ROWS 512
+/* The pause after a step when there is more to do. */
 #define STEP_PAUSE (HZ / 100 ?: 1)
 /* How long after a put the work begins: vectors seldom come alone. */
 #define KICK_DELAY (HZ / 2)
@@ -31,7 +30,7 @@ void vexfs_index_work(struct work_struct *work)
 	struct vexfs_super *super = container_of(work, struct vexfs_super, index_work.work);
 	struct super_block *sb = super->sb;
 	struct numbers numbers = {};
-	bool more = false;
+	u64 left = 0;
 	u32 i;
 
 	if (super->index_paused || super->stopped || sb_rdonly(sb))
@@ -45,16 +44,17 @@ void vexfs_index_work(struct work_struct *work)
 		numbers.count = 0;
 	for (i = 0; i < numbers.count; i++) {
 		struct vexfs_graph_work done = {};
-		int error = vexfs_core_collection_maintain(super->core, numbers.list[i], STEP_ROWS,
-							   &done);
+		int error = vexfs_core_collection_maintain(super->core, numbers.list[i],
+							   READ_ONCE(super->index_step_rows), &done);
 
-		if (!error && done.left)
-			more = true;
-		else if (error && error != -ENOENT)
+		if (!error)
+			left += done.left;
+		else if (error != -ENOENT)
 			vexfs_check(sb, error, "graph of collection", numbers.list[i]);
 	}
 	sb_end_intwrite(sb);
-	if (more)
+	WRITE_ONCE(super->index_left, left);
+	if (left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
 }
 

@@ -352,6 +352,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 		return -ENOMEM;
 	sb->s_fs_info = super;
 	super->sb = sb;
+	super->index_step_rows = 512;
 	super->device.bdev = sb->s_bdev;
 	super->device.bytes = bdev_nr_bytes(sb->s_bdev);
 	INIT_DELAYED_WORK(&super->commit, commit_work);

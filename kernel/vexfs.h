@@ -58,9 +58,12 @@ struct vexfs_super {
 	struct delayed_work index_work;
 	struct work_struct shut_down;
 	bool index_paused;
+	u64 index_left; /* vectors that the last step left for others */
+	u32 index_step_rows; /* vectors that one step adds to a graph */
 	bool stopped;
 	struct kobject kobject;
 	struct completion kobject_released;
+	bool kobject_added;
 	atomic64_t errors;
 	atomic64_t searches;
 	atomic64_t search_latency[32]; /* by the binary logarithm of the nanoseconds */
