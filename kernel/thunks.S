@@ -20,4 +20,26 @@ SYM_FUNC_START(__x86_indirect_thunk_r11)
 SYM_FUNC_END(__x86_indirect_thunk_r11)
 #endif
 
+#ifdef CONFIG_UML
+/* There the kernel may be farther from a module than a call reaches: kernel/module renames them. */
+.macro far name
+SYM_FUNC_START(vexfs_far_\name)
+	movabs $\name, %r11
+	jmp *%r11
+SYM_FUNC_END(vexfs_far_\name)
+.endm
+
+	far memcpy
+	far memmove
+	far memset
+	far memcmp
+#ifdef CONFIG_KASAN
+	far __asan_handle_no_return
+.irp bytes, 1, 2, 4, 8, 16, N
+	far __asan_load\bytes\()_noabort
+	far __asan_store\bytes\()_noabort
+.endr
+#endif
+#endif
+
 	.section .note.GNU-stack, "", @progbits
