@@ -472,6 +472,16 @@ void vexfs_host_free(u8 *pointer, size_t bytes);
 u64 vexfs_host_device_bytes(void *device);
 int vexfs_host_device_read(void *device, u64 offset, u8 *buffer, size_t bytes);
 int vexfs_host_device_write(void *device, u64 offset, const u8 *data, size_t bytes);
+struct vexfs_write {
+	u64 offset;
+	const u8 *data;
+	size_t bytes;
+};
+VEXFS_LAYOUT(vexfs_write, 24);
+
+int vexfs_host_device_write_batch(void *device, const struct vexfs_write *writes, size_t count,
+				  u64 *failed);
+int vexfs_host_device_publish(void *device, u64 offset, const u8 *data, size_t bytes);
 int vexfs_host_device_flush(void *device);
 int vexfs_host_device_discard(void *device, u64 offset, u64 bytes);
 s64 vexfs_host_now(u32 *nanoseconds);

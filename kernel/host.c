@@ -101,6 +101,90 @@ int vexfs_host_device_write(void *device, u64 offset, const u8 *data, size_t byt
 	return transfer(device, REQ_OP_WRITE | REQ_META | REQ_SYNC, offset, (u8 *)data, bytes);
 }
 
+/* Bios on their way together. */
+struct vexfs_batch {
+	atomic_t left;
+	int error;
+	u64 failed;
+	struct completion done;
+};
+
+static void batch_end_io(struct bio *bio)
+{
+	struct vexfs_batch *batch = bio->bi_private;
+	int error = blk_status_to_errno(bio->bi_status);
+
+	/* Any one of those that failed is as good as another. */
+	if (error) {
+		WRITE_ONCE(batch->failed, (u64)bio->bi_iter.bi_sector << SECTOR_SHIFT);
+		WRITE_ONCE(batch->error, error);
+	}
+	bio_put(bio);
+	if (atomic_dec_and_test(&batch->left))
+		complete(&batch->done);
+}
+
+static void batch_submit(struct vexfs_batch *batch, struct bio *bio)
+{
+	bio->bi_private = batch;
+	bio->bi_end_io = batch_end_io;
+	atomic_inc(&batch->left);
+	submit_bio(bio);
+}
+
+int vexfs_host_device_write_batch(void *device, const struct vexfs_write *writes, size_t count,
+				  u64 *failed)
+{
+	struct vexfs_device *on = device;
+	struct vexfs_batch batch = { .left = ATOMIC_INIT(1) };
+	unsigned int nofs = memalloc_nofs_save();
+	struct bio *bio = NULL;
+	struct blk_plug plug;
+	size_t i;
+
+	init_completion(&batch.done);
+	blk_start_plug(&plug);
+	for (i = 0; i < count; i++) {
+		const struct vexfs_write *write = &writes[i];
+		size_t done = 0;
+
+		while (done < write->bytes) {
+			sector_t sector = (write->offset + done) >> SECTOR_SHIFT;
+			size_t added = 0;
+
+			/* Neighbours go together. */
+			if (bio && bio_end_sector(bio) == sector)
+				added = fill_bio(bio, write->data + done, write->bytes - done);
+			if (!added) {
+				if (bio)
+					batch_submit(&batch, bio);
+				bio = bio_alloc(on->bdev, BIO_MAX_VECS,
+						REQ_OP_WRITE | REQ_META | REQ_SYNC, GFP_NOFS);
+				bio->bi_iter.bi_sector = sector;
+				added = fill_bio(bio, write->data + done, write->bytes - done);
+				if (WARN_ON_ONCE(!added))
+					break;
+			}
+			done += added;
+		}
+	}
+	if (bio)
+		batch_submit(&batch, bio);
+	blk_finish_plug(&plug);
+	if (!atomic_dec_and_test(&batch.left))
+		wait_for_completion_io(&batch.done);
+	memalloc_nofs_restore(nofs);
+	*failed = batch.failed;
+	return batch.error;
+}
+
+/* The device makes durable what came before, and this. */
+int vexfs_host_device_publish(void *device, u64 offset, const u8 *data, size_t bytes)
+{
+	return transfer(device, REQ_OP_WRITE | REQ_META | REQ_SYNC | REQ_PREFLUSH | REQ_FUA, offset,
+			(u8 *)data, bytes);
+}
+
 int vexfs_host_device_flush(void *device)
 {
 	return blkdev_issue_flush(((struct vexfs_device *)device)->bdev);

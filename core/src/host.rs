@@ -18,6 +18,17 @@ pub trait BlockDevice: Send + Sync {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError>;
     /// Writes `data` at `offset`. It is durable only after the next [`BlockDevice::flush`].
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), DeviceError>;
+    /// Writes all of these, in any order, as [`BlockDevice::write`] does each.
+    fn write_batch(&self, writes: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        writes.iter().try_for_each(|(offset, data)| self.write(*offset, data))
+    }
+    /// Makes every write that has returned durable, and then writes `data` at `offset`, durable too
+    /// when this returns.
+    fn publish(&self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.write(offset, data)?;
+        self.flush()
+    }
     /// Makes every write that has returned durable.
     fn flush(&self) -> Result<(), DeviceError>;
     /// Tells the device that a range is unused; what it reads as afterwards is undefined.

@@ -188,16 +188,16 @@ impl Superblock {
         })
     }
 
-    /// Publishes this state: one write, made durable. `buffer` is a [`buffer`] of the caller's:
-    /// once nodes are on their way, publishing must not fail for want of memory.
+    /// Publishes this state: one write, made durable after everything that was written before.
+    /// `buffer` is a [`buffer`] of the caller's: once nodes are on their way, publishing must not
+    /// fail for want of memory.
     // Out of line, as are the other functions here that hold a superblock: inlined into one
     // caller, their frames add up to more than a kernel allows.
     #[inline(never)]
     pub fn publish(&self, host: &Host, buffer: &mut [u8]) -> Result<()> {
         let copy = (self.generation % 2) as usize;
         self.encode(copy, &*host.checksum, buffer)?;
-        host.device.write(self.offset(copy), buffer)?;
-        host.device.flush()?;
+        host.device.publish(self.offset(copy), buffer)?;
         Ok(())
     }
 

@@ -27,6 +27,21 @@ unsafe extern "C" {
         data: *const u8,
         bytes: usize,
     ) -> i32;
+    /// Writes `count` pieces, in any order. Returns 0 or a negative errno, and then in `failed` the
+    /// offset of a piece that was not written.
+    fn vexfs_host_device_write_batch(
+        device: *mut c_void,
+        writes: *const Write,
+        count: usize,
+        failed: *mut u64,
+    ) -> i32;
+    /// Makes what was written durable, then writes, durably too. Returns 0 or a negative errno.
+    fn vexfs_host_device_publish(
+        device: *mut c_void,
+        offset: u64,
+        data: *const u8,
+        bytes: usize,
+    ) -> i32;
     /// Makes what was written durable. Returns 0 or a negative errno.
     fn vexfs_host_device_flush(device: *mut c_void) -> i32;
     /// Tells the device that a range is unused. Returns 0 or a negative errno.
@@ -49,6 +64,21 @@ unsafe extern "C" {
     fn vexfs_host_lock_exclusive(lock: *mut c_void);
     fn vexfs_host_unlock_exclusive(lock: *mut c_void);
 }
+
+/// A piece of a batch, with a layout that C can declare.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Write {
+    /// Byte offset on the device.
+    pub offset: u64,
+    /// The data.
+    pub data: *const u8,
+    /// Bytes of the data.
+    pub bytes: usize,
+}
+
+/// Pieces that are handed over at once.
+const WRITES_MAX: usize = 24;
 
 /// The block device of one super block.
 struct KernelDevice(*mut c_void);
@@ -79,6 +109,31 @@ impl BlockDevice for KernelDevice {
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
         // SAFETY: the device is the C half's, the data outlive the call.
         let errno = unsafe { vexfs_host_device_write(self.0, offset, data.as_ptr(), data.len()) };
+        outcome(errno, offset)
+    }
+
+    fn write_batch(&self, writes: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        for some in writes.chunks(WRITES_MAX) {
+            let none = Write { offset: 0, data: core::ptr::null(), bytes: 0 };
+            let mut pieces = [none; WRITES_MAX];
+            for (piece, (offset, data)) in pieces.iter_mut().zip(some) {
+                *piece = Write { offset: *offset, data: data.as_ptr(), bytes: data.len() };
+            }
+            let mut failed = 0;
+            // SAFETY: the device is the C half's; the data and the pieces, of which there are as many
+            // as in `some`, outlive the call.
+            let errno = unsafe {
+                let count = some.len();
+                vexfs_host_device_write_batch(self.0, pieces.as_ptr(), count, &raw mut failed)
+            };
+            outcome(errno, failed)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        // SAFETY: the device is the C half's, the data outlive the call.
+        let errno = unsafe { vexfs_host_device_publish(self.0, offset, data.as_ptr(), data.len()) };
         outcome(errno, offset)
     }
 

@@ -5,6 +5,7 @@
 use crate::collection::{Collection, GraphWork, NewCollection};
 use crate::directory::NewFields;
 use crate::file::Extent;
+use crate::host::Write;
 use crate::inode::{Change, InodeFields, Time};
 use crate::mapping::{Mapping, Piece};
 use crate::mount::Status;
@@ -19,6 +20,7 @@ macro_rules! layout {
 }
 
 layout!(Status, 200, features at 56, block_bytes at 104, label at 128, inline_bytes_max at 196);
+layout!(Write, 24);
 layout!(Time, 16);
 layout!(InodeFields, 136, accessed at 56, mode at 120);
 layout!(Change, 88, fields at 64);
