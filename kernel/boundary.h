@@ -57,6 +57,8 @@ int vexfs_core_device_failure(const struct vexfs_core *core, u64 *offset);
 int vexfs_core_status(const struct vexfs_core *core, struct vexfs_status *status);
 int vexfs_core_set_label(const struct vexfs_core *core, const u8 *label, size_t label_bytes);
 int vexfs_core_commit(const struct vexfs_core *core);
+u64 vexfs_core_cached_nodes(const struct vexfs_core *core);
+u64 vexfs_core_drop_cached_nodes(const struct vexfs_core *core, u64 count);
 
 /* ---- inode.rs ---- */
 
@@ -491,8 +493,10 @@ u32 vexfs_host_crc32c(u32 seed, const u8 *data, size_t bytes);
 void *vexfs_host_lock_new(u32 kind);
 void vexfs_host_lock_free(void *lock);
 void vexfs_host_lock_shared(void *lock);
+bool vexfs_host_try_lock_shared(void *lock);
 void vexfs_host_unlock_shared(void *lock);
 void vexfs_host_lock_exclusive(void *lock);
+bool vexfs_host_try_lock_exclusive(void *lock);
 void vexfs_host_unlock_exclusive(void *lock);
 size_t vexfs_host_workers(void);
 void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, size_t count);

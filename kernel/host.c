@@ -257,6 +257,11 @@ void vexfs_host_lock_shared(void *lock)
 	down_read(lock);
 }
 
+bool vexfs_host_try_lock_shared(void *lock)
+{
+	return down_read_trylock(lock);
+}
+
 void vexfs_host_unlock_shared(void *lock)
 {
 	up_read(lock);
@@ -265,6 +270,11 @@ void vexfs_host_unlock_shared(void *lock)
 void vexfs_host_lock_exclusive(void *lock)
 {
 	down_write(lock);
+}
+
+bool vexfs_host_try_lock_exclusive(void *lock)
+{
+	return down_write_trylock(lock);
 }
 
 void vexfs_host_unlock_exclusive(void *lock)

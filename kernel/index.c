@@ -10,7 +10,7 @@
 #define COLLECTIONS_AT_ONCE 64
 
 struct numbers {
-	u32 after;
+	u64 bytes;
 	u32 count;
 	u32 list[COLLECTIONS_AT_ONCE];
 };
@@ -19,10 +19,12 @@ static bool note_unindexed(void *context, const struct vexfs_collection *collect
 {
 	struct numbers *numbers = context;
 
+	numbers->bytes += collection->memory_bytes;
 	if (!collection->unindexed && !collection->graph_damaged)
 		return true;
-	numbers->list[numbers->count++] = collection->number;
-	return numbers->count < COLLECTIONS_AT_ONCE;
+	if (numbers->count < COLLECTIONS_AT_ONCE)
+		numbers->list[numbers->count++] = collection->number;
+	return true;
 }
 
 void vexfs_index_work(struct work_struct *work)
@@ -33,15 +35,16 @@ void vexfs_index_work(struct work_struct *work)
 	u64 left = 0;
 	u32 i;
 
-	if (super->index_paused || super->stopped || sb_rdonly(sb))
+	if (super->stopped || vexfs_core_collections(super->core, note_unindexed, &numbers))
+		return;
+	WRITE_ONCE(super->index_bytes, numbers.bytes);
+	if (super->index_paused || sb_rdonly(sb))
 		return;
 	/* A frozen file system is not changed, not even to store a graph. */
 	if (!vexfs_start_write(sb)) {
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, HZ);
 		return;
 	}
-	if (vexfs_core_collections(super->core, note_unindexed, &numbers))
-		numbers.count = 0;
 	for (i = 0; i < numbers.count; i++) {
 		struct vexfs_graph_work done = {};
 		int error = vexfs_core_collection_maintain(super->core, numbers.list[i],
@@ -56,6 +59,37 @@ void vexfs_index_work(struct work_struct *work)
 	WRITE_ONCE(super->index_left, left);
 	if (left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
+}
+
+struct largest {
+	u64 bytes;
+	u64 all;
+	u32 number;
+};
+
+static bool note_largest(void *context, const struct vexfs_collection *collection)
+{
+	struct largest *largest = context;
+
+	largest->all += collection->memory_bytes;
+	if (collection->loaded && collection->memory_bytes > largest->bytes) {
+		largest->bytes = collection->memory_bytes;
+		largest->number = collection->number;
+	}
+	return true;
+}
+
+/* Lets the largest collection in memory go; a search loads it again. */
+void vexfs_index_shrink(struct work_struct *work)
+{
+	struct vexfs_super *super = container_of(work, struct vexfs_super, index_shrink);
+	struct largest largest = {};
+
+	if (vexfs_core_collections(super->core, note_largest, &largest) || !largest.bytes)
+		return;
+	if (!vexfs_core_collection_unload(super->core, largest.number))
+		largest.all -= largest.bytes;
+	WRITE_ONCE(super->index_bytes, largest.all);
 }
 
 void vexfs_index_kick(struct vexfs_super *super)

@@ -204,12 +204,34 @@ static int vexfs_show_options(struct seq_file *out, struct dentry *root)
 	return 0;
 }
 
+/* ---- giving memory back ---- */
+
+static long vexfs_count_cached(struct super_block *sb, struct shrink_control *control)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+
+	return vexfs_core_cached_nodes(super->core) +
+	       (READ_ONCE(super->index_bytes) >> PAGE_SHIFT);
+}
+
+static long vexfs_free_cached(struct super_block *sb, struct shrink_control *control)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	u64 freed = vexfs_core_drop_cached_nodes(super->core, control->nr_to_scan);
+
+	/* Vectors and graphs go as wholes, and their locks are held for long: a thread does it. */
+	if (freed < control->nr_to_scan && READ_ONCE(super->index_bytes))
+		queue_work(vexfs_unbound_queue, &super->index_shrink);
+	return freed;
+}
+
 static void vexfs_put_super(struct super_block *sb)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
 	int error;
 
 	vexfs_sysfs_remove(super);
+	cancel_work_sync(&super->index_shrink);
 	cancel_delayed_work_sync(&super->index_work);
 	cancel_delayed_work_sync(&super->commit);
 	/* Bios of reads that nobody waited for may still be on their way to it. */
@@ -236,6 +258,8 @@ static const struct super_operations vexfs_super_operations = {
 	.freeze_fs = vexfs_freeze_fs,
 	.statfs = vexfs_statfs,
 	.show_options = vexfs_show_options,
+	.nr_cached_objects = vexfs_count_cached,
+	.free_cached_objects = vexfs_free_cached,
 };
 
 /* ---- options, taken ---- */
@@ -357,6 +381,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	super->device.bytes = bdev_nr_bytes(sb->s_bdev);
 	INIT_DELAYED_WORK(&super->commit, commit_work);
 	INIT_DELAYED_WORK(&super->index_work, vexfs_index_work);
+	INIT_WORK(&super->index_shrink, vexfs_index_shrink);
 	INIT_WORK(&super->shut_down, shut_down);
 	INIT_WORK(&super->io_work, vexfs_io_work);
 	INIT_LIST_HEAD(&super->io_done);

@@ -924,6 +924,9 @@ static int search(struct file *file, void __user *argument)
 		goto out;
 	}
 	count_search(super, report.nanoseconds, 1);
+	/* What it loaded can be given back. */
+	if (unlikely(!READ_ONCE(super->index_bytes)))
+		vexfs_index_kick(super);
 	args.hits_count = answer.count;
 	args.plan = report.plan;
 	args.completeness = report.completeness;

@@ -56,8 +56,10 @@ struct vexfs_super {
 	struct list_head io_done;
 	spinlock_t io_lock;
 	struct delayed_work index_work;
+	struct work_struct index_shrink;
 	struct work_struct shut_down;
 	bool index_paused;
+	u64 index_bytes; /* of memory, when it was last looked at */
 	u64 index_left; /* vectors that the last step left for others */
 	u32 index_step_rows; /* vectors that one step adds to a graph */
 	bool stopped;
@@ -199,6 +201,7 @@ long vexfs_vector_command(struct file *file, unsigned int command, void __user *
 
 /* index.c */
 void vexfs_index_work(struct work_struct *work);
+void vexfs_index_shrink(struct work_struct *work);
 void vexfs_index_kick(struct vexfs_super *super);
 
 /* sysfs.c */

@@ -338,6 +338,17 @@ impl FileSystem {
         }
     }
 
+    /// How many clean tree nodes are in memory. Like [`FileSystem::drop_cached_nodes`] it waits for no
+    /// lock, as whoever is short of memory must not; 0 then.
+    pub fn cached_nodes(&self) -> u64 {
+        self.tree.try_read().map_or(0, |tree| tree.cached_nodes())
+    }
+
+    /// Drops up to `count` clean tree nodes from memory and returns how many.
+    pub fn drop_cached_nodes(&self, count: u64) -> u64 {
+        self.tree.try_read().map_or(0, |tree| tree.drop_cached_nodes(count))
+    }
+
     /// Sets the label: at most 64 bytes of UTF-8 without zeros.
     pub fn set_label(&self, label: &str) -> Result<()> {
         let mut bytes = [0; 64];

@@ -90,16 +90,21 @@ pub enum LockClass {
 /// A lock that many may share or one may own. Not reentrant; the holder may sleep.
 ///
 /// # Safety
-/// Between a return from `lock_exclusive` and the matching `unlock_exclusive` no other holder
-/// exists; between `lock_shared` and `unlock_shared` no exclusive holder exists; and lock and
-/// unlock order memory as `acquire` and `release`.
+/// Between a return from `lock_exclusive`, or of true from `try_lock_exclusive`, and the matching
+/// `unlock_exclusive` no other holder exists; between `lock_shared`, or true from `try_lock_shared`,
+/// and `unlock_shared` no exclusive holder exists; and lock and unlock order memory as `acquire` and
+/// `release`.
 pub unsafe trait RawLock: Send + Sync {
     /// Waits for, and takes, a share.
     fn lock_shared(&self);
+    /// Takes a share if that needs no waiting.
+    fn try_lock_shared(&self) -> bool;
     /// Gives a share back.
     fn unlock_shared(&self);
     /// Waits for, and takes, the whole.
     fn lock_exclusive(&self);
+    /// Takes the whole if that needs no waiting.
+    fn try_lock_exclusive(&self) -> bool;
     /// Gives the whole back.
     fn unlock_exclusive(&self);
 }

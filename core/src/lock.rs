@@ -31,6 +31,14 @@ impl<T> Lock<T> {
         ReadGuard { lock: self }
     }
 
+    pub(crate) fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        self.raw.try_lock_shared().then(|| ReadGuard { lock: self })
+    }
+
+    pub(crate) fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        self.raw.try_lock_exclusive().then(|| WriteGuard { lock: self })
+    }
+
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
         self.raw.lock_exclusive();
         WriteGuard { lock: self }

@@ -175,6 +175,15 @@ unsafe impl RawLock for StandardLock {
         }
         *holders += 1;
     }
+    fn try_lock_shared(&self) -> bool {
+        let mut holders = self.holders.lock().unwrap();
+        let free = *holders >= 0;
+        if free {
+            self.enter();
+            *holders += 1;
+        }
+        free
+    }
     fn unlock_shared(&self) {
         self.leave();
         *self.holders.lock().unwrap() -= 1;
@@ -187,6 +196,15 @@ unsafe impl RawLock for StandardLock {
             holders = self.changed.wait(holders).unwrap();
         }
         *holders = -1;
+    }
+    fn try_lock_exclusive(&self) -> bool {
+        let mut holders = self.holders.lock().unwrap();
+        let free = *holders == 0;
+        if free {
+            self.enter();
+            *holders = -1;
+        }
+        free
     }
     fn unlock_exclusive(&self) {
         self.leave();

@@ -129,6 +129,19 @@ impl Tree {
         })
     }
 
+    /// How many clean nodes are in memory, 0 when somebody changes that.
+    pub fn cached_nodes(&self) -> u64 {
+        self.cache.try_read().map_or(0, |cache| cache.len() as u64)
+    }
+
+    /// Drops up to `count` clean nodes, unless somebody uses the cache.
+    pub fn drop_cached_nodes(&self, count: u64) -> u64 {
+        let Some(mut cache) = self.cache.try_write() else { return 0 };
+        let before = cache.len();
+        cache.evict(before.saturating_sub(count.min(before as u64) as usize));
+        (before - cache.len()) as u64
+    }
+
     /// The open transaction's number.
     pub fn generation(&self) -> u64 {
         self.state.generation

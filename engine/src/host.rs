@@ -84,6 +84,10 @@ unsafe impl RawLock for ThreadLock {
         let _: GuardSend = self.0.lock_shared();
     }
 
+    fn try_lock_shared(&self) -> bool {
+        self.0.try_lock_shared().is_some()
+    }
+
     fn unlock_shared(&self) {
         // SAFETY: the caller holds a share, by the contract of `RawLock`; the state of an
         // acquisition is empty.
@@ -92,6 +96,10 @@ unsafe impl RawLock for ThreadLock {
 
     fn lock_exclusive(&self) {
         let _: GuardSend = self.0.lock_exclusive();
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        self.0.try_lock_exclusive().is_some()
     }
 
     fn unlock_exclusive(&self) {

@@ -60,8 +60,10 @@ unsafe extern "C" {
     /// Frees a semaphore that nobody holds.
     fn vexfs_host_lock_free(lock: *mut c_void);
     fn vexfs_host_lock_shared(lock: *mut c_void);
+    fn vexfs_host_try_lock_shared(lock: *mut c_void) -> bool;
     fn vexfs_host_unlock_shared(lock: *mut c_void);
     fn vexfs_host_lock_exclusive(lock: *mut c_void);
+    fn vexfs_host_try_lock_exclusive(lock: *mut c_void) -> bool;
     fn vexfs_host_unlock_exclusive(lock: *mut c_void);
 }
 
@@ -197,6 +199,11 @@ unsafe impl RawLock for KernelLock {
         unsafe { vexfs_host_lock_shared(self.0) }
     }
 
+    fn try_lock_shared(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { vexfs_host_try_lock_shared(self.0) }
+    }
+
     fn unlock_shared(&self) {
         // SAFETY: as above; the caller holds a share.
         unsafe { vexfs_host_unlock_shared(self.0) }
@@ -205,6 +212,11 @@ unsafe impl RawLock for KernelLock {
     fn lock_exclusive(&self) {
         // SAFETY: the semaphore lives as long as `self`.
         unsafe { vexfs_host_lock_exclusive(self.0) }
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { vexfs_host_try_lock_exclusive(self.0) }
     }
 
     fn unlock_exclusive(&self) {

@@ -116,6 +116,19 @@ pub extern "C" fn vexfs_core_commit(file_system: &FileSystem) -> i32 {
     status(file_system.commit())
 }
 
+/// How many clean tree nodes are in memory; 0 when that cannot be told without waiting.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_cached_nodes(file_system: &FileSystem) -> u64 {
+    file_system.cached_nodes()
+}
+
+/// Drops up to `count` clean tree nodes, when the kernel is short of memory, and tells how many. It
+/// waits for no lock.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_drop_cached_nodes(file_system: &FileSystem, count: u64) -> u64 {
+    file_system.drop_cached_nodes(count)
+}
+
 /// [`FileSystemStatus`] with a layout that C can declare.
 #[repr(C)]
 pub struct Status {

@@ -106,6 +106,16 @@ unsafe impl RawLock for OrderedLock {
         *holders += 1;
     }
 
+    fn try_lock_shared(&self) -> bool {
+        let mut holders = self.holders();
+        let free = *holders >= 0;
+        if free {
+            self.enter();
+            *holders += 1;
+        }
+        free
+    }
+
     fn unlock_shared(&self) {
         self.leave();
         *self.holders() -= 1;
@@ -119,6 +129,16 @@ unsafe impl RawLock for OrderedLock {
             holders = self.changed.wait(holders).expect("no panic while it is held");
         }
         *holders = -1;
+    }
+
+    fn try_lock_exclusive(&self) -> bool {
+        let mut holders = self.holders();
+        let free = *holders == 0;
+        if free {
+            self.enter();
+            *holders = -1;
+        }
+        free
     }
 
     fn unlock_exclusive(&self) {
