@@ -70,11 +70,6 @@ u64 vexfs_claims_count(struct inode *inode)
 	return READ_ONCE(VEXFS_I(inode)->claimed);
 }
 
-static bool claimed(struct vexfs_inode *vi, u64 block)
-{
-	return claim_word(vi, block / CLAIM_BITS) >> (block % CLAIM_BITS) & 1;
-}
-
 /* Reserves space for those of the blocks that have none. */
 static int claims_add(struct inode *inode, u64 first, u64 end)
 {
@@ -154,17 +149,56 @@ void vexfs_claims_drop(struct inode *inode, u64 first, u64 end)
 		vexfs_core_unreserve(vexfs_core_of(inode), dropped);
 }
 
+/* How many of the blocks are claimed. */
+static u64 claims_within(struct vexfs_inode *vi, u64 first, u64 end)
+{
+	u64 word, count = 0;
+
+	for (word = first / CLAIM_BITS; first < end && word <= (end - 1) / CLAIM_BITS; word++)
+		count += hweight32(claim_word(vi, word) & claim_mask(word, first, end));
+	return count;
+}
+
 /* How many blocks from `block` on are claimed, without a gap and at most `limit`. */
 static u64 claims_run(struct vexfs_inode *vi, u64 block, u64 limit)
 {
-	u64 length = 0;
+	u64 at = block, end = block + limit;
 
-	while (length < limit && claimed(vi, block + length))
-		length++;
-	return length;
+	while (at < end) {
+		u64 word = at / CLAIM_BITS;
+		u32 free = ~claim_word(vi, word) & claim_mask(word, at, end);
+
+		if (free)
+			return word * CLAIM_BITS + __ffs(free) - block;
+		at = (word + 1) * CLAIM_BITS;
+	}
+	return limit;
+}
+
+/* The first claimed block from `block` on, or `end`. */
+static u64 claims_next(struct vexfs_inode *vi, u64 block, u64 end)
+{
+	unsigned long word;
+	void *entry;
+
+	xa_for_each_start(&vi->claims, word, entry, block / CLAIM_BITS) {
+		u32 found = xa_to_value(entry) & claim_mask(word, block, end);
+
+		if (found)
+			return (u64)word * CLAIM_BITS + __ffs(found);
+		if ((u64)word * CLAIM_BITS >= end)
+			break;
+	}
+	return end;
 }
 
 /* ---- what was read or written, and what then ---- */
+
+/* A part of a folio. */
+struct vexfs_range {
+	struct folio *folio;
+	size_t bytes;
+};
 
 /* A bio on its way, with what is to be done when it arrives. */
 struct vexfs_io {
@@ -175,6 +209,9 @@ struct vexfs_io {
 	struct vexfs_piece piece; /* for a write */
 	u32 *sums;
 	unsigned int room; /* for so many of them */
+	/* What is written is a copy; these are the ranges that it is of. */
+	struct vexfs_range *copied;
+	unsigned int copied_count;
 	bool verified;
 	struct bio bio;
 };
@@ -214,6 +251,8 @@ static struct vexfs_io *io_new(struct inode *inode, blk_opf_t operation, u64 blo
 	io->block = block;
 	io->verified = false;
 	io->room = sums;
+	io->copied = NULL;
+	io->copied_count = 0;
 	/* A piece of the usual size: the kernel does not refuse so little. */
 	io->sums = kmalloc_array(sums, sizeof(u32), GFP_NOFS | __GFP_NOFAIL);
 	memalloc_nofs_restore(nofs);
@@ -714,11 +753,19 @@ static void write_end_io(struct bio *bio)
 static void release_written(struct vexfs_io *io, int error)
 {
 	struct folio_iter range;
+	unsigned int i;
 
 	if (error)
 		mapping_set_error(io->inode->i_mapping, error);
-	bio_for_each_folio_all(range, &io->bio)
-		finish_written_range(io->inode, range.folio, range.length);
+	if (!io->copied) {
+		bio_for_each_folio_all(range, &io->bio)
+			finish_written_range(io->inode, range.folio, range.length);
+	}
+	for (i = 0; i < io->copied_count; i++)
+		finish_written_range(io->inode, io->copied[i].folio, io->copied[i].bytes);
+	if (io->copied)
+		bio_free_pages(&io->bio);
+	kfree(io->copied);
 	io_free(io);
 }
 
@@ -779,12 +826,10 @@ static void drop_ahead(struct vexfs_writeback *writeback)
 	mutex_lock(&vi->claims_lock);
 	for (; writeback->next < writeback->count; writeback->next++) {
 		struct vexfs_piece *piece = &writeback->pieces[writeback->next];
-		u64 block, still = 0;
-
 		/* What was cut off meanwhile needs no reservation any more. */
-		for (block = piece->block; block < min(piece->block + piece->blocks, vi->ahead_to);
-		     block++)
-			still += claimed(vi, block);
+		u64 still = claims_within(vi, piece->block,
+					  min(piece->block + piece->blocks, vi->ahead_to));
+
 		vexfs_core_cancel(vexfs_core_of(writeback->inode), piece, still);
 	}
 	vi->ahead_from = vi->ahead_to = 0;
@@ -826,6 +871,83 @@ static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
 }
 
 /*
+ * Whether a page may change while it is summed up and written. Those that are not mapped for writing
+ * stay as they are (SB_I_STABLE_WRITES); of the others, a device may be the one that changes them, or a
+ * processor that has not heard yet (user-mode Linux does not tell).
+ */
+static bool may_change(struct inode *inode, struct folio *folio)
+{
+	return mapping_writably_mapped(inode->i_mapping) || folio_maybe_dma_pinned(folio);
+}
+
+static u32 sum_up(struct folio *folio, size_t offset, unsigned int log2)
+{
+	const u8 *data = kmap_local_folio(folio, offset);
+	u32 sum = vexfs_host_crc32c(0, data, 1U << log2);
+
+	kunmap_local(data);
+	return sum;
+}
+
+/* Adds blocks of a folio to a bio, or false if it takes no more. */
+static bool add_blocks(struct vexfs_io *io, struct folio *folio, size_t offset, size_t bytes,
+		      unsigned int log2)
+{
+	u32 *sums = io->sums + io->piece.blocks;
+	size_t done;
+
+	if (!io->copied) {
+		if (!bio_add_folio(&io->bio, folio, bytes, offset))
+			return false;
+		for (done = 0; done < bytes; done += 1U << log2)
+			*sums++ = sum_up(folio, offset + done, log2);
+		return true;
+	}
+	for (done = 0; done < bytes; done += 1U << log2) {
+		struct page *page = alloc_page(GFP_NOFS | __GFP_NOFAIL);
+		struct folio *copy = page_folio(page);
+		const u8 *data = kmap_local_folio(folio, offset + done);
+
+		memcpy_to_page(page, 0, data, 1U << log2);
+		kunmap_local(data);
+		*sums++ = sum_up(copy, 0, log2);
+		/* There is a segment for each block of a piece. */
+		WARN_ON_ONCE(bio_add_page(&io->bio, page, 1U << log2, 0) != 1U << log2);
+	}
+	io->copied[io->copied_count++] = (struct vexfs_range){ .folio = folio, .bytes = bytes };
+	return true;
+}
+
+/* A bio for blocks from `block` on, which go to `piece`. */
+static struct vexfs_io *write_begin_piece(struct vexfs_writeback *writeback, u64 block,
+					  const struct vexfs_piece *piece, bool copy)
+{
+	struct vexfs_io *io = io_new(writeback->inode,
+				     REQ_OP_WRITE | wbc_to_write_flags(writeback->wbc), block,
+				     piece->device_block, PIECE_BLOCKS, PIECE_BLOCKS);
+
+	wbc_init_bio(writeback->wbc, &io->bio);
+	io->finish = finish_write;
+	io->bio.bi_end_io = write_end_io;
+	io->piece = (struct vexfs_piece){ .block = block, .device_block = piece->device_block,
+					  .in_place = piece->in_place };
+	if (copy)
+		io->copied = kmalloc_array(PIECE_BLOCKS, sizeof(*io->copied),
+					   GFP_NOFS | __GFP_NOFAIL);
+	return io;
+}
+
+/* Whether the bio goes on with these blocks. */
+static bool goes_on(const struct vexfs_io *io, u64 block, const struct vexfs_piece *piece,
+		    u64 blocks, bool copy)
+{
+	return io && io->piece.block + io->piece.blocks == block &&
+	       io->piece.device_block + io->piece.blocks == piece->device_block &&
+	       io->piece.in_place == piece->in_place && !io->copied == !copy &&
+	       io->piece.blocks + blocks <= PIECE_BLOCKS;
+}
+
+/*
  * Writes whole blocks of a folio under writeback, at most `bytes` bytes. Returns how many, or an
  * error when there are none; finish_written_range() is called for those later.
  */
@@ -835,18 +957,17 @@ static ssize_t write_range(struct vexfs_writeback *writeback, struct folio *foli
 	struct inode *inode = writeback->inode;
 	struct vexfs_inode *vi = VEXFS_I(inode);
 	unsigned int log2 = inode->i_blkbits;
+	bool copy = may_change(inode, folio);
 	size_t done = 0;
 
 	bytes = round_up(bytes, 1U << log2);
 	while (done < bytes) {
-		u64 block = (folio_pos(folio) + offset + done) >> log2;
+		u64 block = (folio_pos(folio) + offset + done) >> log2, ahead = READ_ONCE(vi->ahead_to);
 		struct vexfs_piece *piece = &writeback->pieces[writeback->next];
-		struct vexfs_io *io = writeback->io;
-		u64 at, part, i;
+		u64 blocks;
 		int error;
 
-		if (writeback->next >= writeback->count || piece->block != block ||
-		    block >= READ_ONCE(vi->ahead_to)) {
+		if (writeback->next >= writeback->count || piece->block != block || block >= ahead) {
 			error = allocate_ahead(writeback, block);
 			if (error) {
 				u64 end = (folio_pos(folio) + offset + bytes) >> log2;
@@ -858,47 +979,29 @@ static ssize_t write_range(struct vexfs_writeback *writeback, struct folio *foli
 				return done ?: error;
 			}
 			piece = &writeback->pieces[writeback->next];
+			ahead = READ_ONCE(vi->ahead_to);
 		}
-		part = min_t(u64, bytes - done, piece->blocks << log2);
-		part = min_t(u64, part, PIECE_BLOCKS << log2);
-		at = piece->device_block;
-		if (io && (io->piece.block + io->piece.blocks != block ||
-			   io->piece.device_block + io->piece.blocks != at ||
-			   io->piece.in_place != piece->in_place ||
-			   io->piece.blocks + (part >> log2) > PIECE_BLOCKS ||
-			   !bio_add_folio(&io->bio, folio, part, offset + done))) {
+		blocks = min((u64)(bytes - done) >> log2, piece->blocks);
+		blocks = min3(blocks, (u64)PIECE_BLOCKS, max(ahead, block + 1) - block);
+		if (!goes_on(writeback->io, block, piece, blocks, copy) ||
+		    !add_blocks(writeback->io, folio, offset + done, blocks << log2, log2)) {
 			write_submit(writeback);
-			io = NULL;
+			writeback->io = write_begin_piece(writeback, block, piece, copy);
+			/* The first part of an empty bio always goes in. */
+			WARN_ON_ONCE(!add_blocks(writeback->io, folio, offset + done, blocks << log2,
+						log2));
 		}
-		if (!io) {
-			io = io_new(inode, REQ_OP_WRITE | wbc_to_write_flags(writeback->wbc), block, at,
-				    PIECE_BLOCKS, PIECE_BLOCKS);
-			wbc_init_bio(writeback->wbc, &io->bio);
-			io->finish = finish_write;
-			io->bio.bi_end_io = write_end_io;
-			io->piece = (struct vexfs_piece){ .block = block, .device_block = at,
-							  .in_place = piece->in_place };
-			writeback->io = io;
-			io_begin(io, folio, part, offset + done);
-		}
-		/* The pages stay as they are until they are written (SB_I_STABLE_WRITES). */
-		for (i = 0; i < part >> log2; i++) {
-			const u8 *data = kmap_local_folio(folio, offset + done + (i << log2));
-
-			io->sums[io->piece.blocks + i] = vexfs_host_crc32c(0, data, 1U << log2);
-			kunmap_local(data);
-		}
-		io->piece.blocks += part >> log2;
-		piece->block += part >> log2;
-		piece->device_block += part >> log2;
-		piece->blocks -= part >> log2;
+		writeback->io->piece.blocks += blocks;
+		piece->block += blocks;
+		piece->device_block += blocks;
+		piece->blocks -= blocks;
 		mutex_lock(&vi->claims_lock);
-		claims_clear(inode, block, block + (part >> log2));
-		vi->ahead_from = block + (part >> log2);
+		claims_clear(inode, block, block + blocks);
+		vi->ahead_from = block + blocks;
 		mutex_unlock(&vi->claims_lock);
 		if (!piece->blocks)
 			writeback->next++;
-		done += part;
+		done += blocks << log2;
 	}
 	return done;
 }
@@ -1040,17 +1143,28 @@ static int vexfs_writepages(struct address_space *mapping, struct writeback_cont
 	return error;
 }
 
-/* Writes a range of the cache back and takes it out, for who changes what is behind it. */
+/*
+ * Writes a range of the cache back and takes it out, for who changes what is behind it. On success no
+ * writeback holds blocks allocated ahead until vexfs_settled(): what was unwritten space of the file
+ * might be another's after the change.
+ */
 int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end)
 {
 	int error;
 
 	inode_dio_wait(inode);
 	error = filemap_write_and_wait_range(inode->i_mapping, start, end);
-	if (!error)
-		truncate_pagecache_range(inode, round_down(start, PAGE_SIZE),
-					 end == LLONG_MAX ? end : round_up(end + 1, PAGE_SIZE) - 1);
-	return error;
+	if (error)
+		return error;
+	truncate_pagecache_range(inode, round_down(start, PAGE_SIZE),
+				 end == LLONG_MAX ? end : round_up(end + 1, PAGE_SIZE) - 1);
+	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	return 0;
+}
+
+void vexfs_settled(struct inode *inode)
+{
+	mutex_unlock(&VEXFS_I(inode)->writeback_lock);
 }
 
 /* ---- around the cache ---- */
@@ -1316,61 +1430,48 @@ ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 
 /* ---- what is where, for SEEK_DATA, SEEK_HOLE and FIEMAP ---- */
 
+static bool note_extent(void *context, const struct vexfs_extent *extent)
+{
+	struct vexfs_extent *first = context;
+
+	*first = *extent;
+	return false;
+}
+
 static int report_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 			      struct iomap *iomap, struct iomap *srcmap)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
 	unsigned int log2 = inode->i_blkbits;
-	u64 block = pos >> log2, blocks = ((pos + length - 1) >> log2) + 1 - block;
-	struct vexfs_mapping mapping;
-	u32 *sums = kmalloc_array(MAP_BLOCKS, sizeof(u32), GFP_NOFS);
-	u64 run;
-	int error;
+	struct vexfs_extent extent = {};
+	u64 block = pos >> log2, end, found;
+	int error = vexfs_core_extents(vexfs_core_of(inode), inode->i_ino, pos, note_extent, &extent);
 
-	if (!sums)
-		return -ENOMEM;
-	error = vexfs_core_map(vexfs_core_of(inode), inode->i_ino, block,
-			       min_t(u64, blocks, MAP_BLOCKS), &mapping, sums);
-	kfree(sums);
 	if (error)
 		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 	iomap->bdev = inode->i_sb->s_bdev;
-	iomap->offset = (loff_t)mapping.block << log2;
-	iomap->length = (loff_t)mapping.blocks << log2;
 	iomap->addr = IOMAP_NULL_ADDR;
-	iomap->flags = 0;
-	switch (mapping.state) {
-	case VEXFS_STATE_WRITTEN:
-		iomap->type = IOMAP_MAPPED;
-		iomap->addr = mapping.device_block << log2;
+	if (extent.length && extent.offset <= pos) {
+		iomap->offset = extent.offset;
+		iomap->length = extent.length;
+		iomap->addr = extent.device_offset;
+		iomap->flags = extent.shared ? IOMAP_F_SHARED : 0;
+		iomap->type = extent.state == VEXFS_STATE_WRITTEN ? IOMAP_MAPPED :
+			      extent.state == VEXFS_STATE_INLINE ? IOMAP_INLINE : IOMAP_UNWRITTEN;
 		return 0;
-	case VEXFS_STATE_INLINE:
-		iomap->type = IOMAP_INLINE;
-		iomap->offset = 0;
-		iomap->length = max_t(loff_t, i_size_read(inode), 1);
-		if (pos >= iomap->length) {
-			iomap->type = IOMAP_HOLE;
-			iomap->offset = pos;
-			iomap->length = length;
-		}
-		iomap->addr = 0;
-		return 0;
-	case VEXFS_STATE_UNWRITTEN:
-		iomap->type = IOMAP_UNWRITTEN;
-		iomap->addr = mapping.device_block << log2;
-		return 0;
-	default:
-		break;
 	}
 	/* A hole, but for what is dirty in the cache. */
+	end = ((pos + length - 1) >> log2) + 1;
+	if (extent.length)
+		end = min(end, extent.offset >> log2);
 	mutex_lock(&vi->claims_lock);
-	run = claims_run(vi, mapping.block, mapping.blocks);
-	iomap->type = run ? IOMAP_DELALLOC : IOMAP_HOLE;
-	if (!run)
-		while (run < mapping.blocks && !claimed(vi, mapping.block + run))
-			run++;
+	found = claims_next(vi, block, end);
+	iomap->type = found == block ? IOMAP_DELALLOC : IOMAP_HOLE;
+	if (found == block)
+		found += claims_run(vi, block, end - block);
 	mutex_unlock(&vi->claims_lock);
-	iomap->length = (loff_t)run << log2;
+	iomap->offset = (loff_t)block << log2;
+	iomap->length = (loff_t)(found - block) << log2;
 	return 0;
 }
 

@@ -192,10 +192,11 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 		goto out;
 	filemap_invalidate_lock(inode->i_mapping);
 	/* The whole file's dirty blocks: the core decides by what it has, and its size. */
-	error = vexfs_settle_range(inode, mode & ~FALLOC_FL_KEEP_SIZE ? offset : 0,
-				   mode & ~FALLOC_FL_KEEP_SIZE ? end - 1 : LLONG_MAX);
-	if (!error && size > 0)
+	if (size > 0)
 		error = filemap_write_and_wait_range(inode->i_mapping, size - 1, size - 1);
+	if (!error)
+		error = vexfs_settle_range(inode, mode & ~FALLOC_FL_KEEP_SIZE ? offset : 0,
+					   mode & ~FALLOC_FL_KEEP_SIZE ? end - 1 : LLONG_MAX);
 	if (error)
 		goto unlock;
 	if (mode & FALLOC_FL_PUNCH_HOLE) {
@@ -205,6 +206,7 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 	} else {
 		error = vexfs_core_preallocate(core, inode->i_ino, offset, length, keep_size);
 	}
+	vexfs_settled(inode);
 	if (!error && !keep_size && end > size) {
 		vexfs_zero_behind_end(inode, size);
 		i_size_write(inode, end);
@@ -240,15 +242,15 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 		goto out;
 	whole = !from && !to && length == i_size_read(source) && length >= i_size_read(target) &&
 		!dedupe;
-	error = vexfs_settle_range(target, to, to + length - 1);
 	/* The core's sizes have to be those of the page cache. */
-	if (!error)
-		error = filemap_write_and_wait(source->i_mapping) ?:
-			filemap_write_and_wait(target->i_mapping);
+	error = filemap_write_and_wait(source->i_mapping) ?:
+		filemap_write_and_wait(target->i_mapping) ?:
+		vexfs_settle_range(target, to, to + length - 1);
 	if (error)
 		goto out;
 	error = vexfs_core_clone_range(vexfs_core_of(source), source->i_ino, from, target->i_ino, to,
 				       length);
+	vexfs_settled(target);
 	end = to + length;
 	if (!error && end > i_size_read(target)) {
 		vexfs_zero_behind_end(target, i_size_read(target));

@@ -275,8 +275,11 @@ static int set_size(struct inode *inode, loff_t size)
 		if (size > old)
 			vexfs_zero_behind_end(inode, old);
 		truncate_setsize(inode, size);
+		/* No writeback has blocks of what is cut off. */
+		mutex_lock(&VEXFS_I(inode)->writeback_lock);
 		vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(size, i_blocksize(inode)), U64_MAX);
 		error = vexfs_core_truncate(vexfs_core_of(inode), inode->i_ino, size);
+		mutex_unlock(&VEXFS_I(inode)->writeback_lock);
 	}
 	filemap_invalidate_unlock(mapping);
 	if (error) {

@@ -173,6 +173,7 @@ void vexfs_io_work(struct work_struct *work);
 u64 vexfs_claims_count(struct inode *inode);
 void vexfs_claims_drop(struct inode *inode, u64 first, u64 end);
 int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end);
+void vexfs_settled(struct inode *inode);
 
 /* xattr.c */
 const void *vexfs_xattr_handlers(void);

@@ -309,15 +309,16 @@ impl FileSystem {
     pub fn status(&self) -> FileSystemStatus {
         let tree = self.tree.read();
         let (state, published) = (&tree.state, &tree.published);
+        let available = (state.blocks_free)
+            .saturating_sub(tree.reserve_blocks())
+            .saturating_sub(tree.space.in_flight())
+            .saturating_sub(tree.space.promised());
         FileSystemStatus {
             block_bytes: state.block_bytes() as u32,
             blocks: state.blocks,
             blocks_free: state.blocks_free,
-            blocks_available: state
-                .blocks_free
-                .saturating_sub(tree.reserve_blocks())
-                .saturating_sub(tree.space.in_flight())
-                .saturating_sub(tree.space.promised()),
+            // Some of it goes to the tree, which names the rest.
+            blocks_available: available - available.div_ceil(crate::hole::NAMING_SHARE),
             inodes: state.inodes,
             inodes_free: INODES_MAX.saturating_sub(state.inodes),
             generation: published.generation,

@@ -15,7 +15,7 @@ use vexfs_memory::TryVec;
 /// Blocks that one operation preallocates at most.
 const STEP_BLOCKS: u64 = 2 * GROUP_BLOCKS;
 /// Preallocated blocks to one block of the tree that names them, in runs of a dozen or more.
-const NAMING_SHARE: u64 = 512;
+pub(crate) const NAMING_SHARE: u64 = 512;
 /// Runs of blocks that one operation preallocates at most.
 const STEP_RUNS: u64 = 64;
 
