@@ -5,8 +5,8 @@
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use clap::ValueEnum;
-use vexfs_engine::core::{CollectionInfo, Error, FileSystem, Quantization};
-use vexfs_engine::{Image, Threads, describe};
+use vexfs_engine::core::{CollectionInfo, Quantization};
+use vexfs_engine::{Error, Threads, Volume};
 use vexfs_simd::{Distance, ElementType, Metric, Shape};
 
 /// `--type`: how a component of a vector is stored.
@@ -118,28 +118,41 @@ pub fn distance_value(distance: Distance) -> f32 {
     f32::from_bits(distance.to_f32_bits())
 }
 
-/// A failure of the core about the collection `name`.
+/// A failure about the collection `name`.
 pub fn collection_failure(name: &str, error: Error) -> Failure {
-    match error {
-        Error::NotFound => Failure::Failed(format!(
-            "no collection is called '{}'; 'vexfs collection list IMAGE' tells which there are",
-            crate::escape::escape_name(name.as_bytes())
-        )),
-        error => Failure::about(format!("collection {name}"), describe(&error)),
+    if error.is_not_found() {
+        return no_collection(name);
+    }
+    let not_permitted = error.is_not_permitted();
+    let failure = Failure::from(error);
+    match not_permitted {
+        true => failure.hint(
+            "Collections are made and dropped by the owner of the file system's root directory, or \
+             by root.",
+        ),
+        false => failure,
     }
 }
 
+/// The failure to find a collection.
+pub fn no_collection(name: &str) -> Failure {
+    Failure::Failed(format!(
+        "no collection is called '{}'; 'vexfs collection list' tells which there are",
+        crate::escape::escape_name(name.as_bytes())
+    ))
+}
+
 /// The collection of this name.
-pub fn find(core: &FileSystem, name: &str) -> Outcome<CollectionInfo> {
-    core.collection(name).map_err(|error| collection_failure(name, error))
+pub fn find(volume: &Volume, name: &str) -> Outcome<CollectionInfo> {
+    volume.collection(name).map_err(|error| collection_failure(name, error))
 }
 
 /// The collection of this name, if there is one.
-pub fn find_if_any(core: &FileSystem, name: &str) -> Outcome<Option<CollectionInfo>> {
-    match core.collection(name) {
+pub fn find_if_any(volume: &Volume, name: &str) -> Outcome<Option<CollectionInfo>> {
+    match volume.collection(name) {
         Ok(info) => Ok(Some(info)),
-        Err(Error::NotFound) => Ok(None),
-        Err(error) => Err(collection_failure(name, error)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -147,18 +160,23 @@ pub fn find_if_any(core: &FileSystem, name: &str) -> Outcome<Option<CollectionIn
 const STEP_ROWS: u64 = 2048;
 
 /// Puts every vector of a collection into its graph, showing how far that has come.
-pub fn build_graph(image: &Image, info: &CollectionInfo, threads: &Threads) -> Outcome {
-    let core = image.core();
-    let name = String::from_utf8_lossy(&info.name).into_owned();
+pub fn build_graph(volume: &Volume, info: &CollectionInfo, threads: Threads) -> Outcome {
+    let name = String::from_utf8_lossy(&info.name);
     let fail = |error| collection_failure(&name, error);
-    let missing = core.collection_info(info.number).map_err(fail)?.unindexed;
+    let missing = find(volume, &name)?.unindexed;
     let bar = output::progress("indexing", missing, false);
     loop {
-        let done = core.maintain_collection(info.number, STEP_ROWS, threads).map_err(fail)?;
+        let done = match volume.maintain_collection(info, STEP_ROWS, threads) {
+            Ok(done) => done,
+            // Where it is mounted the kernel does it in its own time, whoever put the vectors.
+            Err(error) if error.is_not_permitted() => break,
+            Err(error) => return Err(fail(error)),
+        };
         bar.inc(done.inserted);
         if done.inserted < STEP_ROWS {
-            bar.finish_and_clear();
-            return Ok(());
+            break;
         }
     }
+    bar.finish_and_clear();
+    Ok(())
 }

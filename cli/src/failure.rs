@@ -86,10 +86,13 @@ fn is_place(object: &OsStr) -> bool {
 
 /// What to do about an error of the engine.
 fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
-    if matches!(error.reason, Reason::InUse) {
-        return Some(
-            "Wait for the other program, or end it; a mounted device has to be unmounted first.",
-        );
+    match &error.reason {
+        Reason::InUse => return Some("Wait for the other program, or end it."),
+        Reason::Mounted(_) => {
+            return Some("Unmount it first; its files are to be found where it is mounted.");
+        }
+        Reason::Host(error) => return host_hint(error),
+        _ => {}
     }
     Some(match error.core()? {
         // Metadata has a copy or can be derived; the bytes of a file cannot.
@@ -119,9 +122,29 @@ fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
     })
 }
 
+/// What to do about what the kernel says, of a mounted file system.
+fn host_hint(error: &io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error)?;
+    match errno {
+        Errno::UCLEAN | Errno::BADMSG => Some(
+            "It is damaged: the kernel's log says where. Unmount it, then check its device with \
+             fsck.vexfs -n.",
+        ),
+        Errno::NOTTY => Some("It is on no VexFS, or on one of a kernel module that lacks this."),
+        _ => None,
+    }
+}
+
 impl From<vexfs_engine::Error> for Failure {
     fn from(error: vexfs_engine::Error) -> Self {
-        let failure = Self::about(error.object.as_bytes(), &error.reason);
+        let failure = match &error.reason {
+            Reason::Mounted(at) => Self::about(
+                error.object.as_bytes(),
+                format!("in use: it is mounted at {}", escape_name(at.as_os_str().as_bytes())),
+            ),
+            reason => Self::about(error.object.as_bytes(), reason),
+        };
         match hint(&error) {
             Some(hint) => failure.hint(hint),
             None => failure,

@@ -541,7 +541,7 @@ fn options_that_make_no_sense_are_named_with_what_is_possible() {
     std::fs::write(fixture.path("varying.fvecs"), [row(2), row(3), row(2)].concat()).unwrap();
     fixture.ok(&["import", "--create", "@:/v.npy", "c", "good.npy"]);
     for (code, words, said) in [
-        (2, vec!["search", "@:/", "c"], "<--text <S>|--like <IMAGE:/file>|--npy <FILE[:ROW]>>"),
+        (2, vec!["search", "@:/", "c"], "<--text <S>|--like <PLACE>|--npy <FILE[:ROW]>>"),
         (2, vec!["search", "@:/", "c", "--text", "x", "-k", "0"], "Try 'vexfs search --help'"),
         (2, vec!["search", "@:/", "c", "--text", "x", "-k", "100000000"], "a search finds 1 to"),
         (

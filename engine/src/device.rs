@@ -2,6 +2,7 @@
 //! An image file or a block device, opened and locked against other processes.
 
 use crate::error::{Error, Reason, Result};
+use crate::mounts::find_mount;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -56,7 +57,7 @@ impl Device {
     /// Opens what is at `path` and locks it.
     ///
     /// Errors: those of `open(2)`; [`Reason::InUse`] while another process has it open, or this one
-    /// does; [`Reason::NotImage`] when it is neither a regular file nor a block device.
+    /// does, and [`Reason::Mounted`] while it is mounted; [`Reason::NotImage`] when it is neither a regular file nor a block device.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let failed = |error: io::Error| Error::new(path, Reason::Host(error));
         // A fifo or a terminal would block or react to being opened: looked at before.
@@ -74,11 +75,11 @@ impl Device {
             flags |= OFlags::EXCL;
         }
         if access == Access::Write && loop_device(path).is_some() {
-            return Err(Error::new(path, Reason::InUse));
+            return Err(Error::new(path, in_use(path)));
         }
         let file = match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(descriptor) => File::from(descriptor),
-            Err(rustix::io::Errno::BUSY) => return Err(Error::new(path, Reason::InUse)),
+            Err(rustix::io::Errno::BUSY) => return Err(Error::new(path, in_use(path))),
             Err(errno) => return Err(failed(errno.into())),
         };
         Self::locked(file, path, access, is_block_device)
@@ -169,8 +170,14 @@ impl Device {
     }
 }
 
-/// The loop device that an image file is attached to, which takes no `flock(2)`.
-fn loop_device(path: &Path) -> Option<PathBuf> {
+/// Why the kernel keeps a device for itself.
+fn in_use(path: &Path) -> Reason {
+    find_mount(path).map_or(Reason::InUse, |mounted| Reason::Mounted(mounted.at))
+}
+
+/// The loop device that an image file is attached to, which takes no `flock(2)`, as a directory of
+/// `/sys`.
+pub(crate) fn loop_device(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().ok()?;
     let backing = |device: &Path| std::fs::read(device.join("loop/backing_file"));
     let mut devices =

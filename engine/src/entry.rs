@@ -2,6 +2,7 @@
 //! Making, renaming and removing what paths name.
 
 use crate::error::{Error, Reason, Result};
+use crate::files::Xattr;
 use crate::image::Image;
 use crate::listing::own_ancestor;
 use crate::path::LastLink;
@@ -275,6 +276,19 @@ impl Image {
             true
         }))?;
         Ok(names)
+    }
+
+    /// Reads the whole value of each extended attribute of an inode.
+    pub(crate) fn all_xattrs(&self, number: u64) -> Result<Vec<Xattr>, CoreError> {
+        let mut names = Vec::new();
+        self.core.list_xattrs(number, &mut |name| {
+            names.push(name.to_vec());
+            true
+        })?;
+        names
+            .into_iter()
+            .map(|name| Ok((name.clone(), self.core.get_xattr(number, &name)?)))
+            .collect()
     }
 
     /// All absolute paths of an inode; none when it has no name any more.

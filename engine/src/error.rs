@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use vexfs_core::{DeviceError, Error as CoreError};
 
 /// The result of everything in this crate.
@@ -38,10 +39,12 @@ pub enum Reason {
     /// A call of the operating system failed.
     #[error("{0}")]
     Host(#[source] io::Error),
-    /// Another process, or this one, has the image open and one of the two wants to write; or the
-    /// device is mounted.
+    /// Another process, or this one, has the image open and one of the two wants to write.
     #[error("in use by another process")]
     InUse,
+    /// It is mounted here.
+    #[error("in use: it is mounted at {}", .0.display())]
+    Mounted(PathBuf),
     /// Neither a regular file nor a block device.
     #[error("neither a regular file nor a block device")]
     NotImage,
@@ -77,7 +80,7 @@ impl Error {
             Reason::Core(error) => error.errno(),
             Reason::Stopped(failure) => CoreError::Device(*failure).errno(),
             Reason::Host(error) => error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
-            Reason::InUse => Errno::BUSY.raw_os_error(),
+            Reason::InUse | Reason::Mounted(_) => Errno::BUSY.raw_os_error(),
             Reason::SymlinkLoop => Errno::LOOP.raw_os_error(),
             Reason::NotImage | Reason::Size { .. } | Reason::BadPath | Reason::IntoItself => {
                 Errno::INVAL.raw_os_error()
@@ -96,7 +99,32 @@ impl Error {
 
     /// Whether something that was looked for is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self.reason, Reason::Core(CoreError::NotFound))
+        match &self.reason {
+            Reason::Core(error) => *error == CoreError::NotFound,
+            Reason::Host(error) => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// Whether the permissions of a file on the machine deny it.
+    pub fn is_denied(&self) -> bool {
+        self.errno() == rustix::io::Errno::ACCESS.raw_os_error()
+    }
+
+    /// Whether it is the kernel, or the file system, that does not permit it.
+    pub fn is_not_permitted(&self) -> bool {
+        self.errno() == rustix::io::Errno::PERM.raw_os_error()
+    }
+
+    /// Whether other changes would fail too: there is no space, or nothing can be written.
+    pub fn stops_writing(&self) -> bool {
+        use rustix::io::Errno;
+        let full = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS].map(Errno::raw_os_error);
+        full.contains(&self.errno())
+            || matches!(
+                self.core(),
+                Some(CoreError::Device(_) | CoreError::Poisoned | CoreError::OtherWriter)
+            )
     }
 }
 

@@ -104,7 +104,29 @@ impl<'a> File<'a> {
         }
     }
 
-    fn about<T>(&self, result: Result<T, CoreError>) -> Result<T> {
+    /// Puts a file of [`Image::stage_file`] at its place; see [`Image::publish_file`].
+    pub fn publish(&self, to: &Path) -> Result<()> {
+        self.image.publish_file(self, to).map(drop)
+    }
+
+    /// Makes bytes and vectors of this empty file those of `source` without copying them. False if
+    /// the two are in different images.
+    pub(crate) fn clone_from(&self, source: &File<'_>) -> Result<bool> {
+        if !std::ptr::eq(self.image, source.image) {
+            return Ok(false);
+        }
+        let _changing = self.image.changes.lock([source.number, self.number]);
+        let core = &self.image.core;
+        self.about(core.clone_range(source.number, 0, self.number, 0, 0))?;
+        self.about(core.clone_vectors(source.number, self.number))?;
+        Ok(true)
+    }
+
+    pub(crate) fn image(&self) -> &'a Image {
+        self.image
+    }
+
+    pub(crate) fn about<T>(&self, result: Result<T, CoreError>) -> Result<T> {
         self.image.about(&self.path, result)
     }
 }

@@ -2,13 +2,14 @@
 //! Listing directories, one or a whole tree.
 
 use crate::error::Result;
+use crate::files::Files;
 use crate::image::Image;
 use crate::path::LastLink;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use vexfs_core::{DIRECTORY_DEPTH_MAX, Error as CoreError, Inode, MODE_DIRECTORY};
+use vexfs_core::{DIRECTORY_DEPTH_MAX, Error as CoreError, Inode};
 
 /// Entries read at a time.
 const BATCH: usize = 512;
@@ -72,7 +73,7 @@ impl Iterator for ReadDir<'_> {
     }
 }
 
-/// A place that [`Image::walk`] came to.
+/// A place that a walk came to.
 #[derive(Clone, Debug)]
 pub struct WalkEntry {
     /// The place, below the path that the walk was asked for.
@@ -85,17 +86,18 @@ pub struct WalkEntry {
     pub depth: usize,
 }
 
-/// The directories from the start of a walk down to the one it is in. In a damaged image a directory
-/// may be its own ancestor, and a walk that went into it again would never end.
+/// The directories from the start of a walk down to the one it is in, by device and number. In a
+/// damaged image a directory may be its own ancestor, and a walk that went into it again would never
+/// end.
 #[derive(Default)]
-pub(crate) struct Ancestors(Vec<u64>);
+pub(crate) struct Ancestors(Vec<(u64, u64)>);
 
 impl Ancestors {
     /// Goes into a directory so many levels below the start.
-    pub fn enter(&mut self, directory: u64, depth: usize) -> Result<(), CoreError> {
+    pub fn enter(&mut self, directory: (u64, u64), depth: usize) -> Result<(), CoreError> {
         self.0.truncate(depth);
         if self.0.contains(&directory) || depth > DIRECTORY_DEPTH_MAX {
-            return Err(own_ancestor(directory));
+            return Err(own_ancestor(directory.1));
         }
         self.0.push(directory);
         Ok(())
@@ -110,32 +112,34 @@ pub(crate) fn own_ancestor(directory: u64) -> CoreError {
 /// Walks a tree: each directory before what is in it, names in the order of their bytes. Symbolic
 /// links are not followed. What vanishes while the walk is on its way is left out.
 pub struct Walk<'a> {
-    image: &'a Image,
+    files: Files<'a>,
+    /// The device that the walk began on, where it stays.
+    device: u64,
     /// What is still to be visited, last first.
-    stack: Vec<(PathBuf, u64, usize)>,
+    stack: Vec<(PathBuf, usize)>,
     ancestors: Ancestors,
 }
 
-impl Walk<'_> {
-    fn visit(&mut self, path: PathBuf, number: u64, depth: usize) -> Result<Option<WalkEntry>> {
-        let inode = match self.image.core.inode(number) {
-            Ok(inode) => inode,
-            Err(CoreError::Stale) if depth > 0 => return Ok(None),
-            Err(error) => return self.image.about(&path, Err(error)),
-        };
-        if inode.file_type() == MODE_DIRECTORY {
-            let entered = self.ancestors.enter(number, depth);
-            self.image.about(&path, entered)?;
-            let mut entries = Vec::new();
-            for entry in self.image.list(number, &path) {
-                entries.push(entry?);
-            }
-            entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-            self.stack.extend(
-                entries.into_iter().map(|entry| (path.join(&entry.name), entry.inode, depth + 1)),
-            );
+impl<'a> Walk<'a> {
+    pub(crate) fn new(files: Files<'a>, path: &Path) -> Result<Self> {
+        let start = files.attributes(path, LastLink::Follow)?;
+        let stack = vec![(path.to_owned(), 0)];
+        Ok(Self { files, device: start.device, stack, ancestors: Ancestors::default() })
+    }
+
+    fn visit(&mut self, path: PathBuf, depth: usize) -> Result<Option<WalkEntry>> {
+        let last = if depth == 0 { LastLink::Follow } else { LastLink::Keep };
+        let Some(found) = self.files.find(&path, last)? else { return Ok(None) };
+        if found.device != self.device {
+            return Ok(None);
         }
-        Ok(Some(WalkEntry { path, number, inode, depth }))
+        if found.inode.is_directory() {
+            let entered = self.ancestors.enter(found.identity(), depth);
+            entered.map_err(|error| self.files.error(&path, error))?;
+            let entries = self.files.list(&path)?.into_iter().rev();
+            self.stack.extend(entries.map(|entry| (path.join(&entry.name), depth + 1)));
+        }
+        Ok(Some(WalkEntry { path, number: found.number, inode: found.inode, depth }))
     }
 }
 
@@ -144,8 +148,8 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (path, number, depth) = self.stack.pop()?;
-            if let Some(entry) = self.visit(path, number, depth).transpose() {
+            let (path, depth) = self.stack.pop()?;
+            if let Some(entry) = self.visit(path, depth).transpose() {
                 return Some(entry);
             }
         }
@@ -163,7 +167,7 @@ impl Image {
         Ok(self.list(number, path))
     }
 
-    pub(crate) fn list(&self, directory: u64, path: &Path) -> ReadDir<'_> {
+    fn list(&self, directory: u64, path: &Path) -> ReadDir<'_> {
         ReadDir {
             image: self,
             path: path.to_owned(),
@@ -176,9 +180,6 @@ impl Image {
     /// Walks the tree at `path`, which may also be a single file; a symbolic link there is
     /// followed.
     pub fn walk(&self, path: impl AsRef<Path>) -> Result<Walk<'_>> {
-        let path = path.as_ref();
-        let number = self.resolve_with(path, LastLink::Follow)?;
-        let stack = vec![(path.to_owned(), number, 0)];
-        Ok(Walk { image: self, stack, ancestors: Ancestors::default() })
+        Walk::new(Files::Image(self), path.as_ref())
     }
 }

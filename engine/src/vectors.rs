@@ -2,13 +2,14 @@
 //! Collections, their vectors, and search.
 
 use crate::error::{Error, Result};
+use crate::file::File;
 use crate::image::Image;
 use crate::threads::Threads;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use vexfs_core::{
-    CollectionInfo, CollectionOptions, Error as CoreError, Maintenance, PutReport, SearchHit,
-    SearchReport, SearchRequest, VectorInfo, VectorPut,
+    CollectionInfo, CollectionOptions, Error as CoreError, Executor, Maintenance, PutReport,
+    SEARCH_K_MAX, SearchHit, SearchReport, SearchRequest, VectorInfo, VectorPut,
 };
 
 /// A hit of [`Image::search`].
@@ -31,6 +32,24 @@ pub struct Vector {
     pub info: VectorInfo,
     /// Its components, as the collection stores them, little endian.
     pub bytes: Vec<u8>,
+}
+
+/// Which of its contents a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// Content version; a vector that was made from it is fresh.
+    pub content: u64,
+    /// Generation of the inode; with the number it never repeats.
+    pub generation: u64,
+}
+
+/// What is known of a file's vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileVectors {
+    /// The file's version.
+    pub version: FileVersion,
+    /// Its vectors, in order of collections and chunks.
+    pub list: Vec<VectorInfo>,
 }
 
 /// A vector search is three steps: a collection, vectors of files in it, and a request.
@@ -81,12 +100,12 @@ pub struct Vector {
 impl Image {
     /// Makes a collection and returns its number.
     pub fn create_collection(&self, options: &CollectionOptions<'_>) -> Result<u32> {
-        self.about_collection(options.name, self.core.create_collection(options))
+        self.about_collection(options.name.as_ref(), self.core.create_collection(options))
     }
 
     /// What the collection of this name is and holds.
     pub fn collection(&self, name: &str) -> Result<CollectionInfo> {
-        self.about_collection(name, self.core.collection(name))
+        self.about_collection(name.as_ref(), self.core.collection(name))
     }
 
     /// All collections, in the order they were made in.
@@ -108,12 +127,12 @@ impl Image {
 
     /// Drops a collection with all its vectors.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
-        self.about_collection(name, self.core.drop_collection(name))
+        self.about_collection(name.as_ref(), self.core.drop_collection(name))
     }
 
     /// Builds the search graph of a collection anew from its vectors, on these threads.
     pub fn rebuild_collection(&self, name: &str, threads: Threads) -> Result<Maintenance> {
-        self.about_collection(name, self.core.rebuild_collection(name, &threads))
+        self.about_collection(name.as_ref(), self.core.rebuild_collection(name, &threads))
     }
 
     /// Puts all vectors of a collection into its search graph, on these threads. Without, an image
@@ -124,7 +143,7 @@ impl Image {
             .core
             .collection_number(name)
             .and_then(|number| self.core.maintain_collection(number, u64::MAX, &threads));
-        self.about_collection(name, result)
+        self.about_collection(name.as_ref(), result)
     }
 
     /// Stores vectors of a regular file. They are durable after [`Image::sync`], and found at once.
@@ -168,8 +187,16 @@ impl Image {
     /// Answers the queries of a request: the hits, query after query and nearest first, and how
     /// they were found.
     pub fn search(&self, request: &SearchRequest<'_>) -> Result<(Vec<Hit>, SearchReport)> {
-        let mut hits = Vec::new();
-        let report = self.core.search(request, &Threads::default(), &mut |query, found, vector| {
+        self.about_image(self.search_on(request, &Threads::default()))
+    }
+
+    pub(crate) fn search_on(
+        &self,
+        request: &SearchRequest<'_>,
+        executor: &dyn Executor,
+    ) -> Result<(Vec<Hit>, SearchReport), CoreError> {
+        let mut hits = Vec::with_capacity(request.k.min(SEARCH_K_MAX) as usize);
+        let report = self.core.search(request, executor, &mut |query, found, vector| {
             hits.push(Hit {
                 query,
                 distance: f32::from_bits(found.distance.to_f32_bits()),
@@ -178,16 +205,69 @@ impl Image {
             });
             true
         });
-        Ok((hits, self.about_image(report)?))
+        Ok((hits, report?))
     }
 
     /// Names a collection in an error.
-    fn about_collection<T>(&self, name: &str, result: Result<T, CoreError>) -> Result<T> {
+    pub(crate) fn about_collection<T>(
+        &self,
+        name: &OsStr,
+        result: Result<T, CoreError>,
+    ) -> Result<T> {
         result.map_err(|error| {
             let mut object: OsString = self.device().path().as_os_str().to_owned();
             object.push(": collection ");
             object.push(name);
             Error::new(object, self.reason(error))
         })
+    }
+}
+
+impl File<'_> {
+    /// Which of its contents it has.
+    pub fn version(&self) -> Result<FileVersion> {
+        let inode = self.inode()?;
+        Ok(FileVersion { content: inode.content_version, generation: inode.generation })
+    }
+
+    /// What is known of its vectors, in all collections, and its version.
+    pub fn vectors(&self) -> Result<FileVectors> {
+        // A change after this makes all of them stale.
+        let version = self.version()?;
+        let mut list = Vec::new();
+        self.about(self.image().core.vectors_of(self.number(), &mut |vector| {
+            list.push(*vector);
+            true
+        }))?;
+        Ok(FileVectors { version, list })
+    }
+
+    /// The vector of a chunk.
+    pub fn vector(&self, collection: &CollectionInfo, chunk: u32) -> Result<Vector> {
+        let found = self.image().core.get_vector(collection.number, self.number(), chunk);
+        let (info, bytes) = self.about(found)?;
+        Ok(Vector { info, bytes })
+    }
+
+    /// Stores vectors; see [`Image::put_vectors`].
+    pub fn put_vectors(
+        &self,
+        collection: &CollectionInfo,
+        vectors: &[VectorPut<'_>],
+    ) -> Result<PutReport> {
+        let _changing = self.image().changes.lock([self.number()]);
+        let core = &self.image().core;
+        self.about(core.put_vectors(collection.number, self.number(), vectors))
+    }
+
+    /// Removes the vectors of these chunks and returns how many there were.
+    pub fn remove_vectors(
+        &self,
+        collection: &CollectionInfo,
+        chunks: RangeInclusive<u32>,
+    ) -> Result<u64> {
+        let _changing = self.image().changes.lock([self.number()]);
+        let core = &self.image().core;
+        self.about(core.remove_vectors(collection.number, self.number(), chunks))
     }
 }

@@ -9,9 +9,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use vexfs_engine::core::MODE_DIRECTORY;
 use vexfs_engine::{
-    CopyOptions, CoreError, CreateOptions, Image, LastLink, OpenOptions, Reason, RenameMode,
-    XattrMode,
+    CopyOptions, CoreError, CreateOptions, Files, Image, LastLink, Mount, NewInode, OpenOptions,
+    Reason, RenameMode, SetAttributes, XattrMode, copy,
 };
 
 struct Scratch {
@@ -273,6 +274,122 @@ fn a_tree_goes_in_and_out_with_all_its_attributes() {
         Ok(length) => assert_eq!(&value[..length], b"kept"),
         Err(_) => assert_eq!(report.failures.len(), 1),
     }
+}
+
+#[test]
+fn a_tree_is_copied_on_the_host_as_into_an_image() {
+    let scratch = Scratch::new();
+    let (top, out) = (scratch.at("tree"), scratch.at("out"));
+    let files = make_tree(&top);
+    let host = |from: &Path, to: &Path| {
+        copy(Files::Host, from, Files::Host, to, &PRESERVE, &mut |_, _| ())
+    };
+    let report = host(&top, &out).unwrap();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!((report.files, report.directories, report.others), (4, 3, 2));
+    for (name, bytes) in &files {
+        assert!(&std::fs::read(out.join(name)).unwrap() == bytes, "{}", name.display());
+    }
+    let metadata = |name: &str| std::fs::metadata(out.join(name)).unwrap();
+    assert_eq!(metadata("one").ino(), metadata("sub/one-too").ino());
+    assert_eq!(metadata("sub/two").mtime(), 1_000_000_000);
+    // Neither a tree nor a file can become a part of itself, whatever it is called.
+    for (from, to) in [
+        (&top, top.join("sub/deep/x")),
+        (&top, top.join("sub/../x")),
+        (&top.join("one"), top.join("sub/one-too")),
+        (&top.join("sub/two"), top.join("link")),
+    ] {
+        let error = host(from, &to).unwrap_err();
+        assert!(matches!(error.reason, Reason::IntoItself), "{error}");
+    }
+    assert_eq!(std::fs::read(top.join("one")).unwrap(), files[Path::new("one")]);
+}
+
+/// What is done with files by their paths comes to the same in an image and on the host.
+#[test]
+fn files_in_an_image_and_on_the_host_are_handled_alike() {
+    let scratch = Scratch::new();
+    let image = scratch.image();
+    std::fs::create_dir(scratch.at("top")).unwrap();
+    image.create_dir("/top", 0o755).unwrap();
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for (files, top) in
+        [(Files::Image(&image), PathBuf::from("/top")), (Files::Host, scratch.at("top"))]
+    {
+        let at = |name: &str| top.join(name);
+        let directory = NewInode { mode: MODE_DIRECTORY | 0o2750, owner, device: 0 };
+        files.create_all(&at("a/b"), &directory).unwrap();
+        files.create_all(&at("a/b"), &directory).unwrap();
+        assert_eq!(
+            files.attributes(&at("a/b"), LastLink::Keep).unwrap().inode.mode & 0o7777,
+            0o2750
+        );
+        assert_eq!(files.create(&at("a"), &directory).unwrap_err().errno(), 17);
+        let file = files.create_file(&at("f"), 0o640, owner).unwrap();
+        file.write_at(3, b"bytes").unwrap();
+        assert_eq!((file.size().unwrap(), file.number().is_ok()), (8, true));
+        drop(file);
+        assert!(files.create_all(&at("f"), &directory).is_err());
+        files.hard_link(&at("f"), &at("second")).unwrap();
+        files.symlink("f".as_ref(), &at("link"), owner).unwrap();
+        assert_eq!(files.read_link(&at("link")).unwrap(), Path::new("f"));
+        let names = |path: &Path| -> Vec<_> {
+            files.list(path).unwrap().into_iter().map(|entry| entry.name).collect()
+        };
+        assert_eq!(names(&top), ["a", "f", "link", "second"]);
+        let found = files.attributes(&at("link"), LastLink::Follow).unwrap();
+        assert_eq!((found.inode.links, found.inode.size, found.inode.uid), (2, 8, owner.0));
+        let set = SetAttributes { mode: Some(0o604), ..SetAttributes::default() };
+        files.set_attributes(&at("link"), LastLink::Follow, &set).unwrap();
+        assert_eq!(files.attributes(&at("f"), LastLink::Keep).unwrap().inode.mode & 0o7777, 0o604);
+
+        let mut bytes = [0; 16];
+        assert_eq!(files.open(&at("link")).unwrap().read_at(3, &mut bytes).unwrap(), 5);
+        assert_eq!(&bytes[..5], b"bytes");
+        assert_eq!(files.open(&at("a")).err().unwrap().errno(), CoreError::IsDirectory.errno());
+        assert!(files.open(&at("no")).err().unwrap().is_not_found());
+        assert!(files.find(&at("no"), LastLink::Keep).unwrap().is_none());
+
+        files.rename(&at("f"), &at("a/f"), RenameMode::Replace).unwrap();
+        let taken = files.rename(&at("second"), &at("a/f"), RenameMode::NoReplace).unwrap_err();
+        assert_eq!((taken.errno(), taken.object), (17, files.object(&at("a/f"))));
+        assert!(files.rename(&at("no"), &at("x"), RenameMode::Replace).unwrap_err().is_not_found());
+        assert!(files.rename(&at("a"), &at("a/b/x"), RenameMode::Replace).is_err());
+        files.rename(&at("link"), &at("a"), RenameMode::Exchange).unwrap();
+        let walked: Vec<_> = files.walk(&top).unwrap().map(|entry| entry.unwrap().path).collect();
+        let expected = ["", "a", "link", "link/b", "link/f", "second"].map(|name| match name {
+            "" => top.clone(),
+            name => at(name),
+        });
+        assert_eq!(walked, expected);
+
+        // A link to a directory is removed and not what it leads to, with a slash behind it too.
+        files.symlink("link".as_ref(), &at("to-link"), owner).unwrap();
+        files.remove_tree(&at("to-link/")).unwrap();
+        for refused in ["link/.", "link/.."] {
+            let error = files.remove_tree(&at(refused)).unwrap_err();
+            assert_eq!(error.errno(), 22, "{error}");
+        }
+        assert_eq!(names(&at("link")), ["b", "f"]);
+        assert!(files.remove_tree(Path::new("/")).is_err());
+        files.remove_tree(&at("link")).unwrap();
+        files.remove_file(&at("a")).unwrap();
+        assert_eq!(names(&top), ["second"]);
+    }
+}
+
+#[test]
+fn where_no_vexfs_is_mounted_there_is_no_mount() {
+    let scratch = Scratch::new();
+    std::os::unix::fs::symlink("/nowhere/at/all", scratch.at("dangling")).unwrap();
+    for path in [scratch.at(""), scratch.at("not/there"), scratch.at("dangling"), "x".into()] {
+        assert!(Mount::at(&path).unwrap().is_none(), "{}", path.display());
+    }
+    let file = scratch.at("file");
+    std::fs::write(&file, "plain").unwrap();
+    let error = Files::Host.open(&file).unwrap().vectors().unwrap_err();
+    assert_eq!((error.errno(), error.object.as_os_str()), (25, file.as_os_str()), "{error}");
 }
 
 #[test]

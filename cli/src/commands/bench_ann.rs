@@ -3,16 +3,17 @@
 
 use crate::arrays::{ArrayReader, row_integers};
 use crate::collection::find;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome};
 use crate::output::{self, Align, Table};
-use crate::place::open;
+use crate::place::{VolumeName, volume_parser};
 use clap::Args;
 use serde_json::json;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use vexfs_engine::core::{FileSystem, SearchRequest, Serial};
+use vexfs_engine::core::{CollectionInfo, SearchRequest, Serial};
+use vexfs_engine::{CoreError, Error, Scope};
 
 /// Passes over the queries; of each query the best time counts for the mean and percentiles.
 const PASSES: usize = 4;
@@ -24,11 +25,13 @@ const PASSES: usize = 4;
     vexfs bench ann data.vexfs digits --query query.npy --truth truth.npy --ef 10,20,40,80\n\n\
     The collection must have been made by one 'vexfs import', so that chunk numbers are the row\n\
     numbers of the truth file: row Q of it lists the rows nearest to query Q, nearest first. A\n\
-    query is one call of the library, its results handed out. Times are the best of four passes;\n\
+    query is one call of the library, its results handed out, or of the kernel for the directory\n\
+    of a mounted VexFS. Times are the best of four passes;\n\
     searches a second are those of all threads together, in one pass.")]
 pub struct Arguments {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Name of the collection
     collection: String,
     /// The queries
@@ -59,9 +62,9 @@ pub struct Arguments {
 impl Arguments {
     /// Does it.
     pub fn run(&self) -> Outcome {
-        let image = open(&self.image)?;
-        let core = image.core();
-        let info = find(core, &self.collection)?;
+        let volume = self.volume.open()?;
+        let scope = volume.scope(self.volume.top())?;
+        let info = find(&volume, &self.collection)?;
         let queries = super::search::all_query_rows(&self.query, &info.shape)?;
         let row_bytes = info.shape.row_bytes();
         let count = queries.len() / row_bytes;
@@ -74,31 +77,26 @@ impl Arguments {
             ("P99 us", Align::Right),
             ("SEARCHES/s", Align::Right),
         ]);
-        let fail = |error| core_failure(format!("collection {}", self.collection), error);
         for &ef in &self.ef {
             let mut found = 0;
             let mut best = vec![u64::MAX; count];
             for pass in 0..PASSES {
                 for (at, query) in queries.chunks_exact(row_bytes).enumerate() {
-                    let mut hits = 0;
                     let start = Instant::now();
                     let request = SearchRequest {
                         effort: ef,
                         ..SearchRequest::nearest(info.number, query, self.k)
                     };
-                    core.search(&request, &Serial, &mut |_, hit, _| {
-                        hits += u64::from(truth[at].contains(&i64::from(hit.chunk)));
-                        true
-                    })
-                    .map_err(fail)?;
+                    let (hits, _) = scope.search(&info, &request, &Serial)?;
                     best[at] = best[at].min(start.elapsed().as_nanos() as u64);
                     if pass == 0 {
-                        found += hits;
+                        let is_true = |chunk: u32| truth[at].contains(&i64::from(chunk));
+                        found += hits.iter().filter(|hit| is_true(hit.found.chunk)).count();
                     }
                 }
             }
             let recall = found as f64 / (count as f64 * f64::from(self.k)).max(1.0);
-            let rate = self.rate(core, info.number, &queries, row_bytes, ef)?;
+            let rate = self.rate(&scope, &info, &queries, ef)?;
             best.sort_unstable();
             let at = |share: f64| best[((count - 1) as f64 * share) as usize] as f64 / 1e3;
             let mean = best.iter().sum::<u64>() as f64 / count as f64 / 1e3;
@@ -149,36 +147,28 @@ impl Arguments {
     /// Searches a second, of all threads together.
     fn rate(
         &self,
-        core: &FileSystem,
-        collection: u32,
+        scope: &Scope<'_>,
+        info: &CollectionInfo,
         queries: &[u8],
-        row_bytes: usize,
         ef: u32,
     ) -> Outcome<f64> {
         let next = AtomicUsize::new(0);
-        let rows: Vec<&[u8]> = queries.chunks_exact(row_bytes).collect();
+        let rows: Vec<&[u8]> = queries.chunks_exact(info.shape.row_bytes()).collect();
         let start = Instant::now();
-        let results: Vec<Result<(), vexfs_engine::CoreError>> = std::thread::scope(|scope| {
+        let results: Vec<vexfs_engine::Result<()>> = std::thread::scope(|threads| {
             let work = || {
                 while let Some(query) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let nearest = SearchRequest::nearest(collection, query, self.k);
-                    core.search(
-                        &SearchRequest { effort: ef, ..nearest },
-                        &Serial,
-                        &mut |_, _, _| true,
-                    )?;
+                    let nearest = SearchRequest::nearest(info.number, query, self.k);
+                    scope.search(info, &SearchRequest { effort: ef, ..nearest }, &Serial)?;
                 }
                 Ok(())
             };
-            let handles: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
-            let ended = |_| Err(vexfs_engine::CoreError::Interrupted);
+            let handles: Vec<_> = (0..self.threads.max(1)).map(|_| threads.spawn(work)).collect();
+            let ended = |_| Err(Error::new(&self.collection, CoreError::Interrupted));
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(ended)).collect()
         });
         let seconds = start.elapsed().as_secs_f64();
-        for result in results {
-            result
-                .map_err(|error| core_failure(format!("collection {}", self.collection), error))?;
-        }
+        results.into_iter().collect::<vexfs_engine::Result<()>>()?;
         Ok(rows.len() as f64 / seconds.max(1e-9))
     }
 }

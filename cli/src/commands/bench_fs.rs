@@ -3,21 +3,23 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, Align, Table, human_bytes};
-use crate::place;
+use crate::place::{VolumeName, owner, volume_parser};
 use crate::size::parse_size;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vexfs_engine::Image;
+use vexfs_engine::core::MODE_DIRECTORY;
+use vexfs_engine::{CoreError, Files, LastLink, NewInode, Volume};
 
 const EXAMPLES: &str = "\
 Examples:
   vexfs bench fs notes.img
   vexfs bench fs --files 100000 --size 1G --json notes.img
 
-Works in a directory of its own in the image, which is removed afterwards. Rates are of one thread, \
-through the library; a write counts with the sync that makes it durable.";
+Works in a directory of its own, in the image or the directory given, which is removed afterwards. \
+Rates are of one thread, through the library, or through the kernel and its cache for a mounted \
+VexFS; a write counts with the sync that makes it durable.";
 
 /// Arguments of `vexfs bench fs`.
 #[derive(Debug, Args)]
@@ -39,8 +41,9 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Image file or block device, with room for the files
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS, with room for the files
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
 }
 
 /// Bytes of a sequential read or write.
@@ -54,12 +57,37 @@ const SYNC_COUNT: u64 = 32;
 /// Where the directory is looked for.
 const NAMES_MAX: u32 = 1000;
 
+/// Of the directories that are made.
+const DIRECTORY: NewInode = NewInode { mode: MODE_DIRECTORY | 0o755, owner: (0, 0), device: 0 };
+
 /// What was measured.
 struct Figure {
     name: &'static str,
     count: u64,
     bytes: u64,
     seconds: f64,
+}
+
+/// Measures one thing after another.
+#[derive(Default)]
+struct Clock {
+    figures: Vec<Figure>,
+}
+
+impl Clock {
+    fn time(
+        &mut self,
+        name: &'static str,
+        count: u64,
+        bytes: u64,
+        work: impl FnOnce() -> Outcome,
+    ) -> Outcome {
+        let start = Instant::now();
+        work()?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.figures.push(Figure { name, count, bytes, seconds });
+        Ok(())
+    }
 }
 
 /// Random numbers that are the same in every run (xorshift of 64 bits; Marsaglia, "Xorshift RNGs",
@@ -88,71 +116,72 @@ impl Arguments {
         if !(1..=BLOCK_BYTES_MAX).contains(&self.block) || self.size < self.block {
             return Err(Failure::usage("--block is from 1 to 8M, and at most --size"));
         }
-        let image = place::open_for_change(&self.image)?;
-        let top = make_directory(&image)?;
-        let figures = self.measure(&image, &top);
-        let removed = image.remove_tree(&top);
+        let volume = self.volume.open_for_change()?;
+        let top = make_directory(volume.files(), self.volume.top())?;
+        let figures = self.measure(&volume, &top);
+        let removed = volume.files().remove_tree(&top);
         let figures = figures?;
         removed?;
-        image.close()?;
+        volume.close()?;
         self.print(&figures)
     }
 
-    fn measure(&self, image: &Image, top: &std::path::Path) -> Outcome<Vec<Figure>> {
-        let mut figures = Vec::new();
-        let files = u64::from(self.files);
-        let mut time = |name, count, bytes, work: &mut dyn FnMut() -> Outcome| -> Outcome {
-            let start = Instant::now();
-            work()?;
-            let seconds = start.elapsed().as_secs_f64();
-            figures.push(Figure { name, count, bytes, seconds });
-            Ok(())
-        };
+    fn measure(&self, volume: &Volume, top: &Path) -> Outcome<Vec<Figure>> {
+        let mut figures = self.measure_small(volume, top)?;
+        figures.extend(self.measure_large(volume, top)?);
+        Ok(figures)
+    }
+
+    /// Many small files.
+    fn measure_small(&self, volume: &Volume, top: &Path) -> Outcome<Vec<Figure>> {
+        let mut clock = Clock::default();
+        let (files, count) = (volume.files(), u64::from(self.files));
         let small = top.join("small");
-        image.create_dir(&small, 0o755)?;
+        files.create(&small, &DIRECTORY)?;
         let path = |number: u64| small.join(format!("file-{number:08}"));
-        time("create", files, 0, &mut || {
-            for number in 0..files {
-                image.write_file(path(number), b"a small file")?;
+        clock.time("create", count, 0, || {
+            for number in 0..count {
+                files.create_file(&path(number), 0o644, owner())?.write_at(0, b"a small file")?;
             }
-            Ok(image.sync()?)
+            Ok(volume.sync()?)
         })?;
-        time("stat", files, 0, &mut || {
-            for number in 0..files {
-                image.metadata(path(number * 7919 % files))?;
-            }
-            Ok(())
-        })?;
-        time("readdir", files, 0, &mut || {
-            for entry in image.read_dir(&small)? {
-                entry?;
+        clock.time("stat", count, 0, || {
+            for number in 0..count {
+                files.attributes(&path(number * 7919 % count), LastLink::Follow)?;
             }
             Ok(())
         })?;
-        time("unlink", files, 0, &mut || {
-            for number in 0..files {
-                image.remove_file(path(number))?;
+        clock.time("readdir", count, 0, || Ok(files.list(&small).map(drop)?))?;
+        clock.time("unlink", count, 0, || {
+            for number in 0..count {
+                files.remove_file(&path(number))?;
             }
-            Ok(image.sync()?)
+            Ok(volume.sync()?)
         })?;
+        Ok(clock.figures)
+    }
+
+    /// One large file.
+    fn measure_large(&self, volume: &Volume, top: &Path) -> Outcome<Vec<Figure>> {
+        let mut clock = Clock::default();
         let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
         let mut buffer = vec![0; SEQUENTIAL_BYTES];
         numbers.fill(&mut buffer);
-        let file = image.create_file(top.join("large"), 0o644)?;
+        let file = volume.files().create_file(&top.join("large"), 0o644, owner())?;
         let parts = self.size.div_ceil(SEQUENTIAL_BYTES as u64);
         let part = |at: u64| {
             let offset = at * SEQUENTIAL_BYTES as u64;
             (offset, (self.size - offset).min(SEQUENTIAL_BYTES as u64) as usize)
         };
-        time("sequential write", parts, self.size, &mut || {
+        clock.time("sequential write", parts, self.size, || {
             for at in 0..parts {
                 let (offset, length) = part(at);
                 file.write_at(offset, &buffer[..length])?;
             }
-            Ok(image.sync()?)
+            Ok(volume.sync()?)
         })?;
         let mut read = vec![0; SEQUENTIAL_BYTES];
-        time("sequential read", parts, self.size, &mut || {
+        clock.time("sequential read", parts, self.size, || {
             for at in 0..parts {
                 let (offset, length) = part(at);
                 file.read_at(offset, &mut read[..length])?;
@@ -164,26 +193,26 @@ impl Arguments {
         let bytes = RANDOM_COUNT * self.block;
         buffer.resize(block, 1);
         read.resize(block, 0);
-        time("random read", RANDOM_COUNT, bytes, &mut || {
+        clock.time("random read", RANDOM_COUNT, bytes, || {
             for _ in 0..RANDOM_COUNT {
                 file.read_at(numbers.below(blocks) * self.block, &mut read[..block])?;
             }
             Ok(())
         })?;
-        time("random write", RANDOM_COUNT, bytes, &mut || {
+        clock.time("random write", RANDOM_COUNT, bytes, || {
             for _ in 0..RANDOM_COUNT {
                 file.write_at(numbers.below(blocks) * self.block, &buffer[..block])?;
             }
-            Ok(image.sync()?)
+            Ok(volume.sync()?)
         })?;
-        time("sync", SYNC_COUNT, 0, &mut || {
+        clock.time("sync", SYNC_COUNT, 0, || {
             for at in 0..SYNC_COUNT {
                 file.write_at(at % blocks * self.block, &buffer[..block])?;
-                image.sync()?;
+                volume.sync()?;
             }
             Ok(())
         })?;
-        Ok(figures)
+        Ok(clock.figures)
     }
 
     fn print(&self, figures: &[Figure]) -> Outcome {
@@ -225,19 +254,16 @@ impl Arguments {
     }
 }
 
-/// Makes a directory with a name that is not there.
-fn make_directory(image: &Image) -> Outcome<PathBuf> {
+/// Makes a directory in `top` with a name that is not there.
+fn make_directory(files: Files<'_>, top: &Path) -> Outcome<PathBuf> {
     for number in 0..NAMES_MAX {
-        let path = PathBuf::from(format!("/.vexfs-bench-{number}"));
-        match image.create_dir(&path, 0o700) {
-            Ok(_) => return Ok(path),
-            Err(error) if error.core() == Some(&vexfs_engine::CoreError::Exists) => {}
+        let path = top.join(format!(".vexfs-bench-{number}"));
+        match files.create(&path, &DIRECTORY) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.errno() == CoreError::Exists.errno() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::new(format!(
-        "all of /.vexfs-bench-0 to /.vexfs-bench-{} are there",
-        NAMES_MAX - 1
-    ))
-    .hint("Earlier runs left them; remove them with vexfs rm -r."))
+    Err(Failure::new(format!("all of .vexfs-bench-0 to .vexfs-bench-{} are there", NAMES_MAX - 1))
+        .hint("Earlier runs left them; remove them with vexfs rm -r."))
 }

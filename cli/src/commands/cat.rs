@@ -3,13 +3,14 @@
 
 use crate::failure::Outcome;
 use crate::output;
-use crate::place::{self, Place, one_image, place_parser};
+use crate::place::{Place, one_volume, place_parser};
 use clap::Args;
 
 const EXAMPLES: &str = "\
 Examples:
   vexfs cat notes.img:/notes/a.txt
-  vexfs cat notes.img:/a notes.img:/b > both";
+  vexfs cat notes.img:/a notes.img:/b > both
+  vexfs cat /mnt/a                             of a mounted VexFS";
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -18,8 +19,8 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Places IMAGE:/path of files
-    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    /// Files: IMAGE:/path, or paths on a mounted VexFS
+    #[arg(value_name = "PLACE", required = true, value_parser = place_parser())]
     places: Vec<Place>,
 }
 
@@ -27,10 +28,10 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let places = &self.places;
-        let image = place::open(one_image(places)?)?;
+        let volume = one_volume(places)?.open()?;
         let mut buffer = vec![0; READ_BYTES];
         for place in places {
-            let file = image.open_file(&place.path)?;
+            let file = volume.files().open(&place.path)?;
             let mut offset = 0;
             loop {
                 let read = file.read_at(offset, &mut buffer)?;

@@ -7,15 +7,14 @@ use crate::collection::{
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, Align, Table, counted, human_bytes, human_time, with_path};
-use crate::place::{open, open_for_change};
+use crate::place::{VolumeName, volume_parser};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Instant;
+use vexfs_engine::Threads;
 use vexfs_engine::core::{
     BUILD_EFFORT_DEFAULT, CollectionInfo, CollectionOptions, DEGREE_DEFAULT, Quantization,
 };
-use vexfs_engine::{Threads, describe};
 use vexfs_simd::Shape;
 
 /// Arguments of `vexfs collection`.
@@ -57,8 +56,9 @@ enum QuantizationName {
     vexfs collection create notes.vexfs texts --dim 384 --metric cosine --model all-MiniLM-L6-v2\n  \
     vexfs collection create notes.vexfs images --dim 784 --type u8 --metric l2")]
 struct Create {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Name of the collection: 1 to 255 bytes without '/'
     name: String,
     /// Components of a vector, 1 to 16384
@@ -87,8 +87,9 @@ struct Create {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  vexfs collection list notes.vexfs")]
 struct List {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
@@ -98,10 +99,11 @@ struct List {
 #[command(after_help = "Examples:\n  \
     vexfs collection show notes.vexfs texts\n  \
     vexfs collection rebuild notes.vexfs texts\n  \
-    vexfs collection drop notes.vexfs texts")]
+    vexfs collection drop /mnt texts")]
 struct Named {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Name of the collection
     name: String,
     /// Print a JSON object
@@ -145,11 +147,10 @@ impl Create {
         if !quantization.suits(&options.shape) {
             return Err(self.no_such_quantization(&options.shape));
         }
-        let image = open_for_change(&self.image)?;
-        image.core().create_collection(&options).map_err(|error| {
-            Failure::about(format!("collection {}", self.name), describe(&error))
-        })?;
-        Ok(image.close()?)
+        let volume = self.volume.open_for_change()?;
+        let made = volume.create_collection(&options);
+        made.map_err(|error| collection_failure(&self.name, error))?;
+        Ok(volume.close()?)
     }
 }
 
@@ -196,7 +197,6 @@ fn to_json(info: &CollectionInfo) -> Value {
 
 impl List {
     fn run(&self) -> Outcome {
-        let image = open(&self.image)?;
         let mut table = Table::new(&[
             ("NAME", Align::Left),
             ("VECTORS", Align::Right),
@@ -206,21 +206,17 @@ impl List {
             ("MODEL", Align::Left),
         ]);
         let mut lines = Vec::new();
-        image
-            .core()
-            .collections(&mut |info| {
-                lines.push(to_json(info));
-                table.row(vec![
-                    escape_name(&info.name),
-                    info.rows.to_string(),
-                    info.unindexed.to_string(),
-                    shape_text(&info.shape),
-                    human_bytes(info.stored_bytes),
-                    escape_name(&info.model),
-                ]);
-                true
-            })
-            .map_err(|error| collection_failure("list", error))?;
+        for info in self.volume.open()?.collections()? {
+            lines.push(to_json(&info));
+            table.row(vec![
+                escape_name(&info.name),
+                info.rows.to_string(),
+                info.unindexed.to_string(),
+                shape_text(&info.shape),
+                human_bytes(info.stored_bytes),
+                escape_name(&info.model),
+            ]);
+        }
         if self.json {
             return lines.iter().try_for_each(output::json);
         }
@@ -230,8 +226,7 @@ impl List {
 
 impl Named {
     fn show(&self) -> Outcome {
-        let image = open(&self.image)?;
-        let info = find(image.core(), &self.name)?;
+        let info = find(&self.volume.open()?, &self.name)?;
         if self.json {
             return output::json(&to_json(&info));
         }
@@ -257,21 +252,21 @@ impl Named {
     }
 
     fn drop_it(&self) -> Outcome {
-        let image = open_for_change(&self.image)?;
-        let dropped = image.core().drop_collection(&self.name);
+        let volume = self.volume.open_for_change()?;
+        let dropped = volume.drop_collection(&self.name);
         dropped.map_err(|error| collection_failure(&self.name, error))?;
-        Ok(image.close()?)
+        Ok(volume.close()?)
     }
 
     fn rebuild(&self) -> Outcome {
-        let image = open_for_change(&self.image)?;
-        let info = find(image.core(), &self.name)?;
+        let volume = self.volume.open_for_change()?;
+        let info = find(&volume, &self.name)?;
         let start = Instant::now();
         let threads = Threads::default();
-        let rebuilt = image.core().rebuild_collection(&self.name, &threads);
+        let rebuilt = volume.rebuild_collection(&info, threads);
         let done = rebuilt.map_err(|error| collection_failure(&self.name, error))?;
-        build_graph(&image, &info, &threads)?;
-        image.close()?;
+        build_graph(&volume, &info, threads)?;
+        volume.close()?;
         if self.json {
             return output::json(
                 &json!({ "indexed": done.inserted, "seconds": start.elapsed().as_secs_f64() }),

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! `vexfs cp`: copying into, out of, and within images.
+//! `vexfs cp`: copying into, out of, and within a VexFS.
 
 use crate::failure::{Failure, Outcome};
 use crate::output;
-use crate::place::{
-    self, AnyPlace, Place, any_place_parser, is_same_image, one_image, owner, printable,
-};
+use crate::place::{AnyPlace, Place, any_place_parser, one_volume, owner, printable};
 use clap::Args;
 use indicatif::ProgressBar;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use vexfs_engine::{CopyOptions, CopyReport, CoreError, Image, LastLink};
+use vexfs_engine::{CopyOptions, CopyReport, CoreError, Files, Volume, copy, copy_stream};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,17 +18,19 @@ Examples:
   vexfs cp -r --preserve notes.img:/ /tmp/x  everything out, with times, owners and attributes
   vexfs cp notes.img:/a notes.img:/b         within an image: blocks are shared until changed, and
                                              the copy has the vectors of the original
+  vexfs cp -r /mnt/a /mnt/b                  the same within a mounted VexFS
   date | vexfs cp - notes.img:/date          what standard input gives
 
 A source goes into the destination if that is a directory that is there, and becomes it otherwise. \
 A directory that is there already is merged with. With -r symbolic links are copied as links; \
 without, what a pipe or a device gives is copied.
 
-A file is copied into an image whole or not at all. One that is there keeps its inode, names, owner \
+A file is copied into a VexFS whole or not at all. One that is there keeps its inode, names, owner \
 and permissions; its vectors become stale. What cannot be copied is named; the rest is copied, and \
-the exit code is 1. What was copied is stored every few seconds, so an interruption loses little.";
+the exit code is 1. What was copied is stored every few seconds, so an interruption loses little. \
+On a mounted VexFS copies belong to who makes them, and the umask counts, as with cp(1).";
 
-/// Copy files into, out of, or within an image
+/// Copy files into, out of, or within a VexFS
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(short, long)]
     quiet: bool,
 
-    /// What to copy: paths of this machine (- for standard input), or places IMAGE:/path
+    /// What to copy: paths of this machine (- for standard input), or IMAGE:/path
     #[arg(value_name = "SOURCE", required = true, value_parser = any_place_parser())]
     sources: Vec<AnyPlace>,
 
@@ -58,27 +58,53 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
-        let (mut images, mut locals) = (Vec::new(), Vec::new());
-        for source in &self.sources {
-            match source {
-                AnyPlace::Image(place) => images.push(place.clone()),
-                AnyPlace::Local(path) => locals.push(path.as_path()),
-            }
-        }
-        if !images.is_empty() && !locals.is_empty() {
+        let images: Vec<Place> =
+            self.sources.iter().filter_map(AnyPlace::in_image).cloned().collect();
+        if !images.is_empty() && images.len() < self.sources.len() {
             return Err(Failure::usage(
                 "some sources are in an image and some are not; copy them in two commands",
             ));
         }
-        let mut copying = Copying { command: self, bar: ProgressBar::hidden(), failed: false };
-        match &self.destination {
-            AnyPlace::Image(to) if images.is_empty() => copying.import(&locals, to),
-            AnyPlace::Image(to) => copying.duplicate(&images, to),
-            AnyPlace::Local(to) if locals.is_empty() => copying.export(&images, to),
-            AnyPlace::Local(_) => Err(Failure::usage(
-                "neither the source nor the destination is in an image; write IMAGE:/path",
-            )),
+        let mut all = self.sources.iter().chain([&self.destination]);
+        if all.all(|place| matches!(place, AnyPlace::Local(_))) {
+            return Err(Failure::usage(
+                "neither the source nor the destination is in a VexFS; write IMAGE:/path, or a path \
+                 on a mounted one",
+            ));
         }
+        let target = match &self.destination {
+            AnyPlace::Volume(to) => Some(to.volume.open_for_long_work()?),
+            AnyPlace::Local(_) => None,
+        };
+        // Within an image the two are one; an image cannot be opened twice.
+        let source = match images.is_empty() {
+            true => None,
+            false => {
+                let from = one_volume(&images)?;
+                let to = self.destination.in_image();
+                let same = to.is_some_and(|to| to.volume.is_same(from));
+                if same { None } else { Some(from.open()?) }
+            }
+        };
+        let target_files = files_of(target.as_ref());
+        let source_files = match images.is_empty() {
+            true => Files::Host,
+            false if source.is_none() => target_files,
+            false => files_of(source.as_ref()),
+        };
+        let mut copying = Copying {
+            command: self,
+            source: source_files,
+            target: target_files,
+            bar: ProgressBar::hidden(),
+            failed: false,
+        };
+        copying.run()?;
+        let failed = copying.failed;
+        if let Some(target) = target {
+            target.close()?;
+        }
+        if failed { Err(Failure::Told) } else { Ok(()) }
     }
 
     fn options(&self) -> CopyOptions {
@@ -86,117 +112,78 @@ impl Arguments {
     }
 }
 
+/// The files of a volume, or else of the machine.
+fn files_of(volume: Option<&Volume>) -> Files<'_> {
+    volume.map_or(Files::Host, Volume::files)
+}
+
 /// A copy under way.
 struct Copying<'a> {
     command: &'a Arguments,
+    source: Files<'a>,
+    target: Files<'a>,
     bar: ProgressBar,
     failed: bool,
 }
 
 impl Copying<'_> {
-    /// Copies files of this machine into an image.
-    fn import(&mut self, sources: &[&Path], to: &Place) -> Outcome {
-        let image = to.open_for_long_work()?;
-        let makes_directory = sources.iter().all(|source| source.is_dir());
-        let into = self.image_directory(&image, to, sources.len(), makes_directory)?;
-        self.start(|| sources.iter().map(|source| host_bytes(source)).sum());
+    fn run(&mut self) -> Outcome {
+        let sources = &self.command.sources;
+        let to = self.command.destination.path();
+        let into = self.is_into()?;
+        let (files, tree) = (self.source, self.source);
+        self.start(|| sources.iter().map(|source| bytes_below(tree, source.path())).sum());
         for source in sources {
-            let is_input = source.as_os_str() == "-";
+            let from = source.path();
+            let is_input = matches!(source, AnyPlace::Local(path) if path.as_os_str() == "-");
             if is_input && into {
                 return Err(Failure::usage("standard input has no name: name the file to make"));
             }
-            let target = self.target(source, &to.path, into)?;
-            self.copy(source.as_os_str(), |options, bar| {
+            let copy_to = self.copy_to(from, to, into);
+            let target = self.target;
+            self.copy(&files.object(from), |options, bar| {
                 let mut progress = |path: &Path, bytes| show(bar, path, bytes);
                 if is_input {
-                    let mut input = std::io::stdin().lock();
-                    let name = "standard input";
-                    return image.copy_stream_in(&mut input, name, &target, options, &mut progress);
+                    let (mut input, name) = (std::io::stdin().lock(), Path::new("standard input"));
+                    return copy_stream(&mut input, name, target, &copy_to, options, &mut progress);
                 }
-                image.copy_in(source, &target, options, &mut progress)
+                copy(files, from, target, &copy_to, options, &mut progress)
             })?;
         }
-        image.close()?;
-        self.end()
-    }
-
-    /// Copies files of an image to this machine.
-    fn export(&mut self, sources: &[Place], to: &Path) -> Outcome {
-        let image = place::open(one_image(sources)?)?;
-        let into = to.is_dir();
-        if sources.len() > 1 && !into {
-            return Err(Failure::new(format!("{}: not a directory", printable(to)))
-                .hint("Several sources need a directory that is there as destination."));
-        }
-        self.start(|| sources.iter().map(|source| image_bytes(&image, &source.path)).sum());
-        for source in sources {
-            let target = match source.path.file_name() {
-                Some(name) if into => to.join(name),
-                _ => to.to_owned(),
-            };
-            self.copy(&object(&image, &source.path), |options, bar| {
-                let mut progress = |path: &Path, bytes| show(bar, path, bytes);
-                image.copy_out(&source.path, &target, options, &mut progress)
-            })?;
-        }
-        self.end()
-    }
-
-    /// Copies within an image, or from one to another.
-    fn duplicate(&mut self, sources: &[Place], to: &Place) -> Outcome {
-        let from = one_image(sources)?;
-        let image = to.open_for_long_work()?;
-        let other = match is_same_image(from, &to.image) {
-            true => None,
-            false => Some(place::open(from)?),
-        };
-        let source_image = other.as_ref().unwrap_or(&image);
-        let is_directory = |place: &Place| {
-            source_image.metadata(&place.path).is_ok_and(|inode| inode.is_directory())
-        };
-        let makes_directory = sources.iter().all(is_directory);
-        let into = self.image_directory(&image, to, sources.len(), makes_directory)?;
-        self.start(|| sources.iter().map(|source| image_bytes(source_image, &source.path)).sum());
-        for source in sources {
-            let target = self.target(&source.path, &to.path, into)?;
-            self.copy(&object(source_image, &source.path), |options, bar| {
-                let mut progress = |path: &Path, bytes| show(bar, path, bytes);
-                image.copy_from(source_image, &source.path, &target, options, &mut progress)
-            })?;
-        }
-        image.close()?;
-        self.end()
+        self.bar.finish_and_clear();
+        Ok(())
     }
 
     /// Whether sources go into the destination, which has to be a directory if there are several.
     /// A destination that ends in `/` is one, or is made one of a directory.
-    fn image_directory(
-        &self,
-        image: &Image,
-        to: &Place,
-        sources: usize,
-        makes_directory: bool,
-    ) -> Outcome<bool> {
-        let is_directory = image.find(&to.path, LastLink::Follow)?.is_some()
-            && image.metadata(&to.path)?.is_directory();
-        let becomes_directory = self.command.recursive && makes_directory;
-        if !is_directory && (sources > 1 || (to.names_directory() && !becomes_directory)) {
-            return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path)))
-                .hint("Make it with vexfs mkdir -p first."));
+    fn is_into(&self) -> Outcome<bool> {
+        let Arguments { sources, destination: to, .. } = self.command;
+        let is_directory = self.target.is_directory(to.path())?;
+        let becomes_directory = || {
+            let is_directory = |place: &AnyPlace| self.source.is_directory(place.path());
+            self.command.recursive
+                && sources.iter().all(|source| is_directory(source).unwrap_or(false))
+        };
+        let several = sources.len() > 1;
+        if !is_directory && (several || (to.names_directory() && !becomes_directory())) {
+            return Err(Failure::new(format!("{}: not a directory", to.name()))
+                .hint("Make it with vexfs mkdir -p, or mkdir -p, first."));
         }
         Ok(is_directory)
     }
 
-    fn target(&self, source: &Path, to: &Path, into: bool) -> Outcome<PathBuf> {
+    /// Where a source is copied to.
+    fn copy_to(&self, from: &Path, to: &Path, into: bool) -> PathBuf {
         if !into {
-            return Ok(to.to_owned());
+            return to.to_owned();
         }
-        let name = source.file_name().map(ToOwned::to_owned).or_else(|| {
+        let name = from.file_name().map(ToOwned::to_owned).or_else(|| match self.source {
             // `.` and `..` have a name by another path.
-            Some(source.canonicalize().ok()?.file_name()?.to_owned())
+            Files::Host => Some(from.canonicalize().ok()?.file_name()?.to_owned()),
+            Files::Image(_) => None,
         });
         // The root of an image, or of the machine, is merged with the destination.
-        Ok(name.map_or_else(|| to.to_owned(), |name| to.join(name)))
+        name.map_or_else(|| to.to_owned(), |name| to.join(name))
     }
 
     fn start(&mut self, total_bytes: impl FnOnce() -> u64) {
@@ -214,7 +201,7 @@ impl Copying<'_> {
     ) -> Outcome {
         let failures = match copy(&self.command.options(), &self.bar) {
             Ok(report) => report.failures,
-            Err(error) if is_fatal(&error) => {
+            Err(error) if error.stops_writing() => {
                 self.bar.finish_and_clear();
                 return Err(error.into());
             }
@@ -235,30 +222,6 @@ impl Copying<'_> {
         }
         Ok(())
     }
-
-    fn end(&mut self) -> Outcome {
-        self.bar.finish_and_clear();
-        if self.failed { Err(Failure::Told) } else { Ok(()) }
-    }
-}
-
-/// Whether what stopped the copy of one source would stop every other.
-fn is_fatal(error: &vexfs_engine::Error) -> bool {
-    use rustix::io::Errno;
-    let full = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS].map(Errno::raw_os_error);
-    full.contains(&error.errno())
-        || matches!(
-            error.core(),
-            Some(CoreError::Device(_) | CoreError::Poisoned | CoreError::OtherWriter)
-        )
-}
-
-/// How the engine's errors call a place.
-fn object(image: &Image, path: &Path) -> OsString {
-    let mut object = image.device().path().as_os_str().to_owned();
-    object.push(":");
-    object.push(path);
-    object
 }
 
 fn show(bar: &ProgressBar, path: &Path, bytes: u64) {
@@ -268,24 +231,8 @@ fn show(bar: &ProgressBar, path: &Path, bytes: u64) {
     }
 }
 
-/// Bytes of the files below a path of this machine, for progress only: what cannot be read counts
-/// nothing.
-fn host_bytes(path: &Path) -> u64 {
-    let mut total = 0;
-    let mut stack = vec![path.to_owned()];
-    while let Some(path) = stack.pop() {
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if metadata.is_file() {
-            total += metadata.len();
-        } else if metadata.is_dir() {
-            let entries = std::fs::read_dir(&path).into_iter().flatten();
-            stack.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
-        }
-    }
-    total
-}
-
-fn image_bytes(image: &Image, path: &Path) -> u64 {
-    let entries = image.walk(path).into_iter().flatten().flatten();
+/// Bytes of the files below a path, for progress only: what cannot be read counts nothing.
+fn bytes_below(files: Files<'_>, path: &Path) -> u64 {
+    let entries = files.walk(path).into_iter().flatten().flatten();
     entries.filter(|entry| entry.inode.is_file()).map(|entry| entry.inode.size).sum()
 }

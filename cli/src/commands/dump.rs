@@ -4,14 +4,14 @@
 use crate::commands::info::{label_text, uuid_text};
 use crate::failure::{Failure, Outcome, core_failure};
 use crate::output::{self, Align, Table};
-use crate::place;
+use crate::place::refuse_mounted;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use vexfs_engine::core::{DumpRecord, SuperblockCopy, dump_superblocks, kind_name};
-use vexfs_engine::{Access, CoreError, Device, host};
+use vexfs_engine::{Access, CoreError, Device, Image, OpenOptions, host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,11 +68,12 @@ impl Arguments {
         if let Some(kind) = self.kind.as_ref().filter(|kind| !known(kind)) {
             return Err(Failure::usage(format!("no items are called '{}'", kind.escape_debug())));
         }
+        refuse_mounted(&self.image, "Give its device")?;
         self.print_superblocks()?;
         if self.superblocks {
             return Ok(());
         }
-        let image = place::open(&self.image)?;
+        let image = Image::open(&self.image, &OpenOptions::read_only())?;
         let (mut levels, mut kinds) = (BTreeMap::new(), BTreeMap::new());
         let mut damaged = 0_u64;
         let mut printed = Ok(());

@@ -5,7 +5,7 @@ use crate::arrays::{Component, RowConverter, float_row};
 use crate::collection::{MetricName, TypeName, build_graph, collection_failure, find_if_any};
 use crate::embedder::{CommandLimits, Embedder, from_name};
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome};
 use crate::output::{self, counted, human_time, with_paths};
 use crate::passage::{PassageLimits, Passages};
 use crate::place::{Place, place_parser, printable};
@@ -14,12 +14,12 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use vexfs_engine::core::{
-    CollectionInfo, CollectionOptions, Error, PUT_VECTORS_MAX, Quantization, VectorPut,
+    CollectionInfo, CollectionOptions, PUT_VECTORS_MAX, Quantization, VectorPut,
 };
-use vexfs_engine::{Image, Threads};
+use vexfs_engine::{CoreError, Error, FileVectors, LastLink, OpenFile, Threads, Volume};
 use vexfs_simd::{Metric, Shape};
 
 /// Passages that wait for their vectors at once.
@@ -35,7 +35,8 @@ const NAMED_MAX: usize = 5;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     vexfs embed notes.vexfs:/ texts\n  \
-    vexfs embed notes.vexfs:/papers papers --embedder 'cmd:python3 embed.py'\n\n\
+    vexfs embed notes.vexfs:/papers papers --embedder 'cmd:python3 embed.py'\n  \
+    vexfs embed /mnt/papers papers\n\n\
     'lexical' is built in: hashed words and parts of words, 256 dimensions. It finds passages that\n\
     share words, not passages that share a meaning. 'cmd:PROGRAM ARGS' starts a program that reads\n\
     texts and writes vectors as lines of JSON. Files whose vectors are fresh are left alone, and\n\
@@ -44,8 +45,8 @@ const NAMED_MAX: usize = 5;
     where this one was. Files that cannot be read are named; the rest is embedded, and the exit\n\
     code is 1.")]
 pub struct Arguments {
-    /// The directory or file to embed
-    #[arg(value_parser = place_parser(), value_name = "IMAGE:/dir")]
+    /// The directory or file to embed: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
     /// Name of the collection; it is made if it is not there
     collection: String,
@@ -118,7 +119,7 @@ struct Counts {
 }
 
 struct Run<'a> {
-    image: &'a Image,
+    volume: &'a Volume,
     info: CollectionInfo,
     embedder: Box<dyn Embedder>,
     converter: RowConverter,
@@ -138,15 +139,15 @@ impl Arguments {
     /// Does it.
     pub fn run(&self) -> Outcome {
         let start = Instant::now();
-        let image = self.place.open_for_long_work()?;
-        let top = image.resolve(&self.place.path)?;
+        let volume = self.place.volume.open_for_long_work()?;
+        volume.files().attributes(&self.place.path, LastLink::Follow)?;
         let embedder = from_name(&self.embedder, CommandLimits::default())?;
-        let info = self.collection(&image, &*embedder)?;
+        let info = self.collection(&volume, &*embedder)?;
         let Shape { element, dimension, .. } = info.shape;
         let converter = RowConverter::new(Component::F32, embedder.dimension(), element, dimension)
             .map_err(|error| Failure::Failed(format!("collection {}: {error}", self.collection)))?;
         let mut run = Run {
-            image: &image,
+            volume: &volume,
             info,
             embedder,
             converter,
@@ -159,23 +160,21 @@ impl Arguments {
             waiting_max: 0,
         };
         run.waiting_max = WAITING_MAX.min(run.embedder.batch().max(WAITING_LEAST));
-        let total = image.core().inode(top).map_or(0, |_| image.status().inodes);
-        let bar = output::progress("embedding", total, false);
+        let bar = output::progress("embedding", volume.status()?.inodes, false);
         let walked = self.walk(&mut run, &bar);
         bar.finish_and_clear();
         // What was embedded before a failure is kept.
         let flushed = walked.and_then(|()| run.flush());
-        let built = build_graph(&image, &run.info, &Threads::default());
+        let built = build_graph(&volume, &run.info, Threads::default());
         let Run { counts, passed_over, failed, .. } = run;
-        image.close()?;
+        volume.close()?;
         flushed.and(built)?;
         self.report(&counts, &passed_over, start)?;
         if failed > 0 { Err(Failure::Told) } else { Ok(()) }
     }
 
-    fn collection(&self, image: &Image, embedder: &dyn Embedder) -> Outcome<CollectionInfo> {
-        let core = image.core();
-        if let Some(info) = find_if_any(core, &self.collection)? {
+    fn collection(&self, volume: &Volume, embedder: &dyn Embedder) -> Outcome<CollectionInfo> {
+        if let Some(info) = find_if_any(volume, &self.collection)? {
             if info.model != embedder.model().as_bytes() {
                 return Err(Failure::Failed(format!(
                     "collection '{}' holds vectors of model '{}' and embedder '{}' makes those of \
@@ -199,12 +198,12 @@ impl Arguments {
             degree: 0,
             build_effort: 0,
         };
-        let made = core.create_collection(&options).and_then(|number| core.collection_info(number));
-        made.map_err(|error| core_failure(format!("collection {}", self.collection), error))
+        let made = volume.create_collection(&options);
+        made.map_err(|error| collection_failure(&self.collection, error))
     }
 
     fn walk(&self, run: &mut Run<'_>, bar: &ProgressBar) -> Outcome {
-        for entry in run.image.walk(&self.place.path)? {
+        for entry in run.volume.files().walk(&self.place.path)? {
             bar.inc(1);
             // A directory that cannot be read does not keep the others from being embedded.
             let entry = match entry {
@@ -225,13 +224,7 @@ impl Arguments {
                 run.pass_over("empty", entry.path);
                 continue;
             }
-            let path = entry.path.clone();
-            let (number, version) = (entry.number, entry.inode.content_version);
-            let fresh = if self.again { Ok(false) } else { run.is_fresh(number, &path) };
-            match fresh.and_then(|fresh| match fresh {
-                true => Ok(Reading::Fresh),
-                false => run.read(path, number, version, self.again),
-            }) {
+            match run.read(entry.path.clone(), self.again) {
                 Ok(Reading::Fresh) => run.counts.fresh_files += 1,
                 Ok(Reading::Taken) => {}
                 Ok(Reading::PassedOver(why)) => run.pass_over(why, entry.path),
@@ -288,7 +281,7 @@ impl Arguments {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Tells of a failure that the run goes on after.
     fn fail(&mut self, failure: &Failure) {
         self.failed += 1;
@@ -299,30 +292,26 @@ impl Run<'_> {
         self.passed_over.entry(why).or_default().push(path);
     }
 
-    /// Whether the file has vectors in the collection, the first chunk's among them, all of its
+    /// Whether a file has vectors in the collection, the first chunk's among them, all of its
     /// present content.
-    fn is_fresh(&self, inode: u64, path: &Path) -> Outcome<bool> {
-        let (mut whole, mut fresh) = (false, true);
-        let number = self.info.number;
-        self.image
-            .core()
-            .vectors_of(inode, &mut |vector| {
-                if vector.collection == number {
-                    whole |= vector.chunk == 0;
-                    fresh &= vector.fresh;
-                }
-                fresh
-            })
-            .map_err(|error| core_failure(path.as_os_str().as_bytes(), error))?;
-        Ok(whole && fresh)
+    fn is_fresh(&self, vectors: &FileVectors) -> bool {
+        let mut ours = vectors.list.iter().filter(|vector| vector.collection == self.info.number);
+        ours.clone().any(|vector| vector.chunk == 0) && ours.all(|vector| vector.fresh)
     }
 
-    /// Cuts a file into passages. A file that turns out to be unreadable leaves no trace.
-    fn read(&mut self, path: PathBuf, inode: u64, version: u64, again: bool) -> Outcome<Reading> {
-        let file = self.image.open_inode(inode, &path)?;
+    /// Cuts a file into passages, unless it is fresh. A file that turns out to be unreadable leaves
+    /// no trace.
+    fn read(&mut self, path: PathBuf, again: bool) -> Outcome<Reading> {
+        let file = self.volume.files().open(&path)?;
+        // Before its bytes are read: a change meanwhile makes what is embedded stale.
+        let vectors = file.vectors()?;
+        if !again && self.is_fresh(&vectors) {
+            return Ok(Reading::Fresh);
+        }
+        let (inode, version) = (file.number()?, vectors.version.content);
         let mut passages = Passages::new(file, PassageLimits::default());
         // It is the engine's own error that comes back, with what to do about it.
-        let fail = |error: std::io::Error| match error.downcast::<vexfs_engine::Error>() {
+        let fail = |error: std::io::Error| match error.downcast::<Error>() {
             Ok(error) => Failure::from(error),
             Err(error) => Failure::about(path.as_os_str().as_bytes(), error),
         };
@@ -337,15 +326,15 @@ impl Run<'_> {
         while let Some(passage) = passages.next_passage().map_err(fail)? {
             let digest = passage.digest();
             let found = match again {
-                true => Err(Error::NotFound),
-                false => self.image.core().find_by_digest(self.info.number, &digest),
+                true => None,
+                false => self.volume.find_by_digest(&self.info, &digest)?,
             };
             let state = match found {
-                Ok((_, bytes)) => {
+                Some(bytes) => {
                     reused += 1;
                     State::Vector(bytes)
                 }
-                Err(Error::NotFound) => {
+                None => {
                     if self.seen.contains_key(&digest) || seen.contains_key(&digest) {
                         reused += 1;
                     } else {
@@ -354,7 +343,6 @@ impl Run<'_> {
                     }
                     State::Waiting
                 }
-                Err(error) => return Err(core_failure(path.as_os_str().as_bytes(), error)),
             };
             let length = passage.bytes.len() as u64;
             pieces.push(Piece { offset: passage.offset, length, digest, state });
@@ -444,8 +432,6 @@ impl Run<'_> {
 
     fn store(&mut self, work: &Work) -> Outcome {
         let name = escape_name(work.path.as_os_str().as_bytes());
-        let fail = |error| core_failure(&name, error);
-        let core = self.image.core();
         if work.pieces.iter().any(|piece| matches!(piece.state, State::Failed)) {
             return Err(Failure::Failed(format!(
                 "{name}: left as it was, since a passage of it could not be embedded"
@@ -470,14 +456,24 @@ impl Run<'_> {
         }
         // A file that has become shorter had more chunks. Chunk 0 comes last: with it the file
         // counts as embedded, should this end before.
-        core.remove_vectors(self.info.number, work.inode, puts.len() as u32..=u32::MAX)
-            .map_err(|error| collection_failure(&name, error))?;
+        let file = self.open_again(work)?;
+        file.remove_vectors(&self.info, puts.len() as u32..=u32::MAX)?;
         let (first, others) = puts.split_at(puts.len().min(1));
         for part in others.chunks(PUT_VECTORS_MAX).chain([first]) {
-            core.put_vectors(self.info.number, work.inode, part).map_err(fail)?;
+            file.put_vectors(&self.info, part)?;
         }
         self.counts.files += u64::from(!puts.is_empty());
         self.counts.passages += puts.len() as u64;
         Ok(())
+    }
+
+    /// Opens a file that was read a while ago.
+    fn open_again(&self, work: &Work) -> Outcome<OpenFile<'a>> {
+        let file = self.volume.files().open_for_change(&work.path)?;
+        match file.number()? == work.inode {
+            true => Ok(file),
+            // On a mounted file system others work too.
+            false => Err(Error::new(&work.path, CoreError::Stale).into()),
+        }
     }
 }

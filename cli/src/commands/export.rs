@@ -2,25 +2,24 @@
 //! `vexfs export`: the vectors of a collection as a .npy file.
 
 use crate::arrays::{ArrayWriter, Component};
-use crate::collection::{collection_failure, find};
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::collection::find;
+use crate::failure::{Failure, Outcome};
 use crate::output::{self, counted};
-use crate::place::open;
+use crate::place::{VolumeName, volume_parser};
 use clap::Args;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// Vectors that are listed at a time.
-const BATCH: usize = 4096;
 
 /// Arguments of `vexfs export`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  vexfs export data.vexfs digits digits.npy\n\n\
     The rows are in the collection's own order: that in which they were put, but that a row\n\
-    removed makes room for a later one. Bits are written packed, eight to a byte.")]
+    removed makes room for a later one. Bits are written packed, eight to a byte. Of a mounted\n\
+    VexFS those of files that may be read are written.")]
 pub struct Arguments {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Name of the collection
     collection: String,
     /// The file to write
@@ -34,9 +33,8 @@ pub struct Arguments {
 impl Arguments {
     /// Does it.
     pub fn run(&self) -> Outcome {
-        let image = open(&self.image)?;
-        let core = image.core();
-        let info = find(core, &self.collection)?;
+        let volume = self.volume.open()?;
+        let info = find(&volume, &self.collection)?;
         if !self.force && self.target.symlink_metadata().is_ok() {
             return Err(Failure::about(
                 self.target.as_os_str().as_bytes(),
@@ -48,26 +46,19 @@ impl Arguments {
         let columns = shape.row_bytes() / component.size_bytes();
         let mut writer = ArrayWriter::create(&self.target, component, columns)?;
         let bar = output::progress("vectors", info.rows, false);
-        let (mut next, mut listed, mut written) = (Some(0), Vec::new(), 0u64);
-        while let Some(from) = next.take() {
-            core.rows_of(info.number, from, &mut |vector| {
-                listed.push((vector.inode, vector.chunk));
-                next = vector.row.checked_add(1);
-                listed.len() < BATCH
-            })
-            .map_err(|error| collection_failure(&self.collection, error))?;
-            if listed.len() < BATCH {
-                next = None;
+        let (mut written, mut failed) = (0u64, None);
+        let listed = volume.each_vector(&info, &mut |bytes| {
+            match writer.write_row(bytes) {
+                Ok(()) => written += 1,
+                Err(error) => failed = Some(error),
             }
-            for (inode, chunk) in listed.drain(..) {
-                let (_, bytes) = core.get_vector(info.number, inode, chunk).map_err(|error| {
-                    core_failure(format!("vector of inode {inode}, chunk {chunk}"), error)
-                })?;
-                writer.write_row(&bytes)?;
-                written += 1;
-                bar.inc(1);
-            }
+            bar.inc(1);
+            failed.is_none()
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
         }
+        listed?;
         writer.finish()?;
         bar.finish_and_clear();
         output::line(&format!("{} of '{}' written", counted(written, "vector"), self.collection))

@@ -3,9 +3,9 @@
 //! of fsck(8).
 
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome, complain, core_failure};
 use crate::output;
-use crate::place::printable;
+use crate::place::{printable, refuse_mounted};
 use clap::{Args, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use vexfs_engine::core::check::{
 };
 use vexfs_engine::core::kind_name;
 use vexfs_engine::core::repair::{Event, RepairOptions, RepairReport, repair};
-use vexfs_engine::{Access, CoreError, Device, host};
+use vexfs_engine::{Access, CoreError, Device, find_mount, host};
 
 /// Something was wrong and has been put right.
 pub const EXIT_CORRECTED: u8 = 1;
@@ -135,6 +135,7 @@ impl Arguments {
     }
 
     fn check(&self) -> Outcome<u8> {
+        refuse_mounted(&self.image, "Unmount it, then give its device")?;
         let preen = self.preen || self.automatic;
         if preen || self.yes {
             return self.repair(!self.yes);
@@ -156,6 +157,13 @@ impl Arguments {
     }
 
     fn only_check(&self) -> Outcome<CheckReport> {
+        if let Some(mounted) = find_mount(&self.image) {
+            complain(&format!(
+                "{}: it is mounted at {}: what changes meanwhile may look like damage",
+                printable(&self.image),
+                printable(&mounted.at)
+            ));
+        }
         let device = Device::open(&self.image, Access::Read)?;
         let mut bar = Bar::new(self.progress);
         let mut teller = Teller::new(self, device.clone());

@@ -2,9 +2,11 @@
 //! `vexfs import`: stores a file of vectors, and makes each of its rows a vector of the file.
 
 use crate::arrays::{ArrayReader, RowConverter};
-use crate::collection::{MetricName, build_graph, collection_failure, find_if_any, shape_text};
+use crate::collection::{
+    MetricName, build_graph, collection_failure, find, find_if_any, no_collection, shape_text,
+};
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome};
 use crate::output::{self, counted, human_time, with_path};
 use crate::place::{Place, owner, place_parser};
 use clap::Args;
@@ -16,9 +18,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vexfs_engine::core::{
-    CollectionInfo, CollectionOptions, PUT_VECTORS_MAX, Quantization, VectorPut,
+    CollectionInfo, CollectionOptions, GRAPH_ROWS_MIN, PUT_VECTORS_MAX, Quantization, VectorPut,
 };
-use vexfs_engine::{CoreError, Image, LastLink, Threads};
+use vexfs_engine::{CoreError, Files, LastLink, OpenFile, Threads, Volume};
 use vexfs_simd::Shape;
 
 /// Bytes of the file that are copied, and of vectors that are put, at a time.
@@ -30,11 +32,12 @@ const PIECE_BYTES: usize = 4 << 20;
     vexfs import data.vexfs:/mnist.npy digits base.npy\n  \
     vexfs import --create --metric cosine data.vexfs:/ docs base.fvecs\n\n\
     Row R of the file becomes chunk R, with the range of its bytes in the file. The command\n\
-    returns when everything is durable and in the graph. If it fails or is interrupted before, the\n\
+    returns when everything is durable and in the graph, which on a mounted VexFS only who may make\n\
+    collections waits for. If it fails or is interrupted before, the\n\
     file is not there, nor a collection that --create made.")]
 pub struct Arguments {
-    /// Where to store the file: a new name, or a directory
-    #[arg(value_parser = place_parser(), value_name = "IMAGE:/path")]
+    /// Where to store the file: a new name or a directory, IMAGE:/path or on a mounted VexFS
+    #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
     /// Name of the collection
     collection: String,
@@ -68,17 +71,17 @@ impl Arguments {
         if rows.layout().rows == 0 {
             return Err(Failure::Failed(format!("{} has no rows", rows.file())));
         }
-        let image = self.place.open_for_long_work()?;
-        let path = self.target(&image)?;
-        let (info, made) = self.collection(&image, &rows)?;
-        match self.fill(&image, &info, &path, &mut rows) {
-            Ok(put) => self.finish(image, &info, &path, rows.layout().rows, put - start),
+        let volume = self.place.volume.open_for_long_work()?;
+        let path = self.target(volume.files())?;
+        let (info, made) = self.collection(&volume, &rows)?;
+        match self.fill(volume.files(), &info, &path, &mut rows) {
+            Ok(put) => self.finish(volume, &info, &path, rows.layout().rows, put - start),
             Err(failure) => {
                 if made {
                     // It would decide what the next try makes of its own options.
-                    image.drop_collection(&self.collection)?;
+                    volume.drop_collection(&self.collection)?;
                 }
-                image.close()?;
+                volume.close()?;
                 Err(failure)
             }
         }
@@ -88,7 +91,7 @@ impl Arguments {
     /// Returns when that was.
     fn fill(
         &self,
-        image: &Image,
+        files: Files<'_>,
         info: &CollectionInfo,
         path: &Path,
         rows: &mut ArrayReader<File>,
@@ -99,17 +102,17 @@ impl Arguments {
             .map_err(|error| Failure::Failed(format!("{}: {error}", rows.file())))?;
         // Without a name until all is there: a file that is only in part in the collection helps
         // nobody.
-        let file = image.stage_file(path, 0o644, owner())?;
+        let file = files.stage(path, 0o644, owner())?;
         self.store(&file)?;
-        self.put_rows(image, info, file.number(), rows, &converter)?;
-        image.publish_file(&file, path)?;
+        self.put_rows(&file, info, rows, &converter)?;
+        file.publish(path)?;
         Ok(Instant::now())
     }
 
     /// Builds the graph, and tells what was done.
     fn finish(
         &self,
-        image: Image,
+        volume: Volume,
         info: &CollectionInfo,
         path: &Path,
         rows: u64,
@@ -117,10 +120,10 @@ impl Arguments {
     ) -> Outcome {
         let start = Instant::now();
         let threads = self.threads.map_or_else(Threads::default, Threads::new);
-        build_graph(&image, info, &threads)?;
-        let found = image.core().collection_info(info.number);
-        let unindexed = found.map_err(|e| collection_failure(&self.collection, e))?.unindexed;
-        image.close()?;
+        build_graph(&volume, info, threads)?;
+        let now = find(&volume, &self.collection)?;
+        let unindexed = now.unindexed;
+        volume.close()?;
         let all = put + start.elapsed();
         if self.json {
             let fields = json!({
@@ -133,6 +136,7 @@ impl Arguments {
         }
         let graph = match unindexed {
             0 => "indexed and durable",
+            _ if now.rows >= GRAPH_ROWS_MIN => "durable (and being indexed)",
             _ => "durable (too few for a graph, so that a search compares them all)",
         };
         output::line(&format!(
@@ -149,16 +153,15 @@ impl Arguments {
     /// The collection, and whether it was made here, as it may be.
     fn collection(
         &self,
-        image: &Image,
+        volume: &Volume,
         rows: &ArrayReader<File>,
     ) -> Outcome<(CollectionInfo, bool)> {
-        let core = image.core();
-        if let Some(info) = find_if_any(core, &self.collection)? {
+        if let Some(info) = find_if_any(volume, &self.collection)? {
             self.check_asked(&info)?;
             return Ok((info, false));
         }
         if !self.create {
-            return Err(collection_failure(&self.collection, vexfs_engine::CoreError::NotFound));
+            return Err(no_collection(&self.collection));
         }
         let layout = rows.layout();
         let element = layout.component.element().ok_or_else(|| {
@@ -179,10 +182,8 @@ impl Arguments {
             degree: 0,
             build_effort: 0,
         };
-        let made = core.create_collection(&options).and_then(|number| core.collection_info(number));
-        let made =
-            made.map_err(|error| core_failure(format!("collection {}", self.collection), error))?;
-        Ok((made, true))
+        let made = volume.create_collection(&options);
+        Ok((made.map_err(|error| collection_failure(&self.collection, error))?, true))
     }
 
     /// Refuses a collection that is there already and another one than the options ask for.
@@ -207,21 +208,12 @@ impl Arguments {
     }
 
     /// Where the file goes: into a directory under its own name, or to a name that is free.
-    fn target(&self, image: &Image) -> Outcome<PathBuf> {
-        let path = match image.find(&self.place.path, LastLink::Follow)? {
-            Some(number) => {
-                let inode = image.core().inode(number);
-                let inode = inode
-                    .map_err(|error| core_failure(self.place.path.as_os_str().as_bytes(), error))?;
-                if inode.is_directory() {
-                    self.place.path.join(self.source.file_name().unwrap_or(OsStr::new("vectors")))
-                } else {
-                    self.place.path.clone()
-                }
-            }
-            None => self.place.path.clone(),
+    fn target(&self, files: Files<'_>) -> Outcome<PathBuf> {
+        let path = match files.is_directory(&self.place.path)? {
+            true => self.place.path.join(self.source.file_name().unwrap_or(OsStr::new("vectors"))),
+            false => self.place.path.clone(),
         };
-        match image.find(&path, LastLink::Keep)? {
+        match files.find(&path, LastLink::Keep)? {
             None => Ok(path),
             Some(_) => Err(Failure::Failed(format!(
                 "{} is there already; remove it first or choose another name",
@@ -231,7 +223,7 @@ impl Arguments {
     }
 
     /// Copies the file's bytes in.
-    fn store(&self, target: &vexfs_engine::File<'_>) -> Outcome {
+    fn store(&self, target: &OpenFile<'_>) -> Outcome {
         let fail =
             |error: std::io::Error| Failure::about(self.source.as_os_str().as_bytes(), error);
         let mut source = File::open(&self.source).map_err(fail)?;
@@ -253,9 +245,8 @@ impl Arguments {
 
     fn put_rows(
         &self,
-        image: &Image,
+        file: &OpenFile<'_>,
         info: &CollectionInfo,
-        inode: u64,
         rows: &mut ArrayReader<File>,
         converter: &RowConverter,
     ) -> Outcome {
@@ -293,10 +284,10 @@ impl Arguments {
                     bytes,
                 });
             }
-            image.core().put_vectors(info.number, inode, &puts).map_err(|error| match error {
-                // It is the row that is at fault, or else the image.
-                CoreError::InvalidChunk { .. } => core_failure(rows.file(), error),
-                _ => vexfs_engine::Error::new(&self.place.image, error).into(),
+            file.put_vectors(info, &puts).map_err(|error| match error.core() {
+                // It is the row that is at fault, or else the file system.
+                Some(CoreError::InvalidChunk { .. }) => Failure::about(rows.file(), &error.reason),
+                _ => error.into(),
             })?;
             first += count as u64;
             bar.inc(count as u64);

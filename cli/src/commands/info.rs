@@ -4,17 +4,17 @@
 use crate::escape::escape_name;
 use crate::failure::Outcome;
 use crate::output::{self, Align, Table, human_bytes};
-use crate::place;
+use crate::place::{VolumeName, volume_parser};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Arguments of `vexfs info`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  vexfs info notes.vexfs\n  vexfs info --json notes.vexfs")]
+#[command(after_help = "Examples:\n  vexfs info notes.vexfs\n  vexfs info --json /mnt")]
 pub struct Arguments {
-    /// Image file or block device
-    image: PathBuf,
+    /// Image file, block device, or a directory of a mounted VexFS
+    #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
+    volume: VolumeName,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -35,8 +35,7 @@ pub fn label_text(label: &[u8; 64]) -> String {
 impl Arguments {
     /// Prints it.
     pub fn run(&self) -> Outcome {
-        let image = place::open(&self.image)?;
-        let status = image.status();
+        let status = self.volume.open()?.status()?;
         let block = u64::from(status.block_bytes);
         if self.json {
             return output::json(&json!({

@@ -2,12 +2,12 @@
 //! `vexfs ln`: further names, and symbolic links.
 
 use crate::failure::{Failure, Outcome};
-use crate::place::{self, AnyPlace, Place, is_same_image, one_image, owner, place_parser};
+use crate::place::{AnyPlace, Place, one_volume, owner, place_parser};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use vexfs_engine::core::layout::TARGET_BYTES_MAX;
-use vexfs_engine::{Image, LastLink};
+use vexfs_engine::{Files, LastLink};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,64 +24,70 @@ pub struct Arguments {
     #[arg(short, long)]
     symbolic: bool,
 
-    /// An IMAGE:/path that is there; with -s, the text of the link (of IMAGE:/path, the path)
+    /// A place that is there; with -s, the text of the link (of IMAGE:/path, the path)
     target: OsString,
 
-    /// The new name: IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", value_parser = place_parser())]
+    /// The new name: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_name = "PLACE", value_parser = place_parser())]
     link: Place,
 }
 
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
+        if self.symbolic { self.make_symlink() } else { self.make_hard_link() }
+    }
+
+    fn make_symlink(&self) -> Outcome {
         let link = &self.link;
-        if self.symbolic {
-            let target = match AnyPlace::parse(&self.target) {
-                AnyPlace::Image(place) if is_same_image(&place.image, &link.image) => {
-                    place.path.into_os_string()
-                }
-                _ => self.target.clone(),
-            };
-            if target.is_empty() {
-                return Err(Failure::usage("a symbolic link cannot have an empty target"));
+        let target = match AnyPlace::parse(&self.target) {
+            place if place.in_image().is_some_and(|place| place.volume.is_same(&link.volume)) => {
+                place.path().as_os_str().to_owned()
             }
-            if target.len() > TARGET_BYTES_MAX {
-                return Err(Failure::new(format!(
-                    "{}: the target has {} bytes, and a symbolic link holds at most \
-                     {TARGET_BYTES_MAX}",
-                    link.name_of(&link.path),
-                    target.len()
-                )));
-            }
-            let image = link.open_for_change()?;
-            let path = name_in(&image, link, Path::new(&target).file_name())?;
-            image.symlink_with(&target, &path, owner())?;
-            return Ok(image.close()?);
+            _ => self.target.clone(),
+        };
+        if target.is_empty() {
+            return Err(Failure::usage("a symbolic link cannot have an empty target"));
         }
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(Failure::new(format!(
+                "{}: the target has {} bytes, and a symbolic link holds at most {TARGET_BYTES_MAX}",
+                link.name(),
+                target.len()
+            )));
+        }
+        let volume = link.volume.open_for_change()?;
+        let path = name_in(volume.files(), link, Path::new(&target).file_name())?;
+        volume.files().symlink(&target, &path, owner())?;
+        Ok(volume.close()?)
+    }
+
+    fn make_hard_link(&self) -> Outcome {
+        let link = &self.link;
         let existing = Place::parse(&self.target).map_err(Failure::Usage)?;
-        let image = place::open_for_change(one_image(&[existing.clone(), link.clone()])?)?;
-        let path = name_in(&image, link, existing.path.file_name())?;
-        if image.symlink_metadata(&existing.path)?.is_directory() {
+        let volume = one_volume(&[existing.clone(), link.clone()])?.open_for_change()?;
+        let files = volume.files();
+        let path = name_in(files, link, existing.path.file_name())?;
+        if files.attributes(&existing.path, LastLink::Keep)?.inode.is_directory() {
             return Err(Failure::new(format!(
                 "{}: hard links to directories are not possible",
-                existing.name_of(&existing.path)
+                existing.name()
             ))
             .hint("Make a symbolic link with -s."));
         }
-        image.hard_link(&existing.path, &path)?;
-        Ok(image.close()?)
+        files.hard_link(&existing.path, &path)?;
+        Ok(volume.close()?)
     }
 }
 
 /// The path of the link: in the directory `link` if it is one.
-fn name_in(image: &Image, link: &Place, name: Option<&OsStr>) -> Outcome<PathBuf> {
+fn name_in(files: Files<'_>, link: &Place, name: Option<&OsStr>) -> Outcome<PathBuf> {
     let path = &link.path;
-    let is_there = image.find(path, LastLink::Follow)?.is_some();
+    let there = files.find(path, LastLink::Follow)?;
     Ok(match name {
-        Some(name) if is_there && image.metadata(path)?.is_directory() => path.join(name),
-        _ if !is_there && link.names_directory() => {
-            return Err(Failure::new(format!("{}: not a directory", link.name_of(path))));
+        Some(name) if there.is_some_and(|there| there.inode.is_directory()) => path.join(name),
+        _ if there.is_none() && link.names_directory() => {
+            return Err(Failure::new(format!("{}: not a directory", link.name())));
         }
         _ => path.clone(),
     })

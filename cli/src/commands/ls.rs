@@ -2,9 +2,9 @@
 //! `vexfs ls`: listing directories.
 
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome};
 use crate::output::{self, Align, Table, with_path};
-use crate::place::{self, Place, one_image, place_parser, printable};
+use crate::place::{Place, one_volume, place_parser, printable};
 use crate::time::{format_time, format_time_exact};
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use vexfs_engine::core::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
 };
-use vexfs_engine::{Image, Inode, LastLink};
+use vexfs_engine::{Attributes, FileVersion, Files, Inode, LastLink};
 
 const EXAMPLES: &str = "\
 Examples:
   vexfs ls notes.img:/              names
   vexfs ls -l notes.img:/notes      with mode, links, owner, size and time
-  vexfs ls --json notes.img:/notes  one JSON object a line";
+  vexfs ls --json notes.img:/notes  one JSON object a line
+  vexfs ls -l /mnt                  of a mounted VexFS";
 
 /// List directories
 #[derive(Debug, Args)]
@@ -37,8 +38,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Places IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    /// Places: IMAGE:/path, or paths on a mounted VexFS
+    #[arg(value_name = "PLACE", required = true, value_parser = place_parser())]
     places: Vec<Place>,
 }
 
@@ -83,10 +84,11 @@ pub(super) fn mode_text(mode: u32) -> String {
     text
 }
 
-/// What machines are told about an inode.
-pub(super) fn inode_json(number: u64, inode: &Inode) -> Value {
+/// What machines are told about what is at a path.
+pub(super) fn attributes_json(found: &Attributes, version: Option<FileVersion>) -> Value {
+    let inode = &found.inode;
     json!({
-        "ino": number,
+        "ino": found.number,
         "type": type_name(inode),
         "mode": format!("{:04o}", inode.mode & 0o7777),
         "links": inode.links,
@@ -98,7 +100,7 @@ pub(super) fn inode_json(number: u64, inode: &Inode) -> Value {
         "modified": format_time_exact(inode.modified),
         "changed": format_time_exact(inode.changed),
         "born": format_time_exact(inode.born),
-        "content_version": inode.content_version,
+        "content_version": version.map(|version| version.content),
     })
 }
 
@@ -110,10 +112,32 @@ pub(super) fn with_fields(mut object: Value, fields: Value) -> Value {
     object
 }
 
-/// The attributes of an inode.
-pub(super) fn inode(image: &Image, number: u64) -> Outcome<Inode> {
-    let object = image.device().path().as_os_str().as_bytes();
-    image.core().inode(number).map_err(|error| core_failure(object, error))
+/// Which of its contents a regular file has; nothing of anything else, nor of what may not be read.
+pub(super) fn version(
+    files: Files<'_>,
+    path: &Path,
+    found: &Attributes,
+) -> Outcome<Option<FileVersion>> {
+    if !found.inode.is_file() {
+        return Ok(None);
+    }
+    match files.open(path).and_then(|file| file.version()) {
+        Ok(version) => Ok(Some(version)),
+        Err(error) if error.is_denied() || error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a symbolic link leads; nothing of anything else.
+pub(super) fn target(
+    files: Files<'_>,
+    path: &Path,
+    found: &Attributes,
+) -> Outcome<Option<PathBuf>> {
+    match found.inode.file_type() {
+        MODE_SYMLINK => Ok(Some(files.read_link(path)?)),
+        _ => Ok(None),
+    }
 }
 
 /// One line of a listing.
@@ -121,8 +145,7 @@ struct Line {
     /// The name as it is printed.
     name: String,
     path: PathBuf,
-    number: u64,
-    inode: Inode,
+    found: Attributes,
     target: Option<PathBuf>,
 }
 
@@ -130,10 +153,10 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let places = &self.places;
-        let image = place::open(one_image(places)?)?;
+        let volume = one_volume(places)?.open()?;
         let mut failed = false;
         for (at, place) in places.iter().enumerate() {
-            if let Err(failure) = self.list(&image, place, at, places.len()) {
+            if let Err(failure) = self.list(volume.files(), place, at, places.len()) {
                 let Failure::Failed(_) = failure else { return Err(failure) };
                 failure.tell();
                 failed = true;
@@ -142,52 +165,43 @@ impl Arguments {
         if failed { Err(Failure::Told) } else { Ok(()) }
     }
 
-    fn list(&self, image: &Image, place: &Place, at: usize, places: usize) -> Outcome {
-        let number = match image.symlink_metadata(&place.path)?.file_type() {
-            // Like `ls`: a link to a directory is listed as the directory, but not in detail.
-            MODE_SYMLINK if self.long || self.directory => {
-                image.resolve_with(&place.path, LastLink::Keep)?
-            }
-            _ => image
-                .find(&place.path, LastLink::Follow)?
-                .map_or_else(|| image.resolve_with(&place.path, LastLink::Keep), Ok)?,
-        };
-        let inode = inode(image, number)?;
+    fn list(&self, files: Files<'_>, place: &Place, at: usize, places: usize) -> Outcome {
+        let path = &place.path;
+        let mut found = files.attributes(path, LastLink::Keep)?;
+        // Like `ls`: a link to a directory is listed as the directory, but not in detail.
+        if found.inode.file_type() == MODE_SYMLINK && !self.long && !self.directory {
+            found = files.find(path, LastLink::Follow)?.unwrap_or(found);
+        }
         let mut lines = Vec::new();
-        if inode.is_directory() && !self.directory {
-            let mut entries = image.read_dir(&place.path)?.collect::<Result<Vec<_>, _>>()?;
-            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            for entry in entries {
-                let name = escape_name(entry.name.as_bytes());
-                lines.push(self.line(image, name, place.path.join(&entry.name), entry.inode)?);
+        if found.inode.is_directory() && !self.directory {
+            for entry in files.list(path)? {
+                let (name, path) = (escape_name(entry.name.as_bytes()), path.join(&entry.name));
+                // On a mounted file system it may have gone meanwhile.
+                if let Some(found) = files.find(&path, LastLink::Keep)? {
+                    let target = target(files, &path, &found)?;
+                    lines.push(Line { name, path, found, target });
+                }
             }
             if places > 1 && !self.json {
                 let gap = if at > 0 { "\n" } else { "" };
-                output::line(&format!("{gap}{}:", place.name_of(&place.path)))?;
+                output::line(&format!("{gap}{}:", place.name()))?;
             }
         } else {
-            lines.push(self.line(image, printable(&place.path), place.path.clone(), number)?);
+            let target = target(files, path, &found)?;
+            lines.push(Line { name: printable(path), path: path.clone(), found, target });
         }
-        self.print(&lines)
+        self.print(files, &lines)
     }
 
-    fn line(&self, image: &Image, name: String, path: PathBuf, number: u64) -> Outcome<Line> {
-        let inode = inode(image, number)?;
-        let target = match inode.file_type() {
-            MODE_SYMLINK => Some(image.read_link(&path)?),
-            _ => None,
-        };
-        Ok(Line { name, path, number, inode, target })
-    }
-
-    fn print(&self, lines: &[Line]) -> Outcome {
+    fn print(&self, files: Files<'_>, lines: &[Line]) -> Outcome {
         if self.json {
-            for Line { path, number, inode, target, .. } in lines {
+            for Line { path, found, target, .. } in lines {
                 let name = path.file_name().map_or(&b"/"[..], OsStrExt::as_bytes);
                 let mut fields = with_path(json!({}), "name", name);
                 fields = with_path(fields, "path", path.as_os_str().as_bytes());
                 fields = with_target(fields, target.as_deref());
-                output::json(&with_fields(fields, inode_json(*number, inode)))?;
+                let version = version(files, path, found)?;
+                output::json(&with_fields(fields, attributes_json(found, version)))?;
             }
             return Ok(());
         }
@@ -203,7 +217,8 @@ impl Arguments {
             ("", Align::Left),
             ("", Align::Left),
         ]);
-        for Line { name, inode, target, .. } in lines {
+        for Line { name, found, target, .. } in lines {
+            let inode = &found.inode;
             let size = match inode.file_type() {
                 MODE_BLOCK | MODE_CHARACTER => {
                     format!("{}, {}", inode.device >> 32, inode.device & 0xffff_ffff)

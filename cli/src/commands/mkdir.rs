@@ -2,7 +2,7 @@
 //! `vexfs mkdir`: making directories.
 
 use crate::failure::Outcome;
-use crate::place::{self, Place, one_image, owner, place_parser};
+use crate::place::{Place, one_volume, owner, place_parser};
 use clap::Args;
 use vexfs_engine::NewInode;
 use vexfs_engine::core::MODE_DIRECTORY;
@@ -24,8 +24,8 @@ pub struct Arguments {
     #[arg(short, long, value_parser = parse_mode, default_value = "755")]
     mode: u32,
 
-    /// Places IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    /// Places: IMAGE:/path, or paths on a mounted VexFS
+    #[arg(value_name = "PLACE", required = true, value_parser = place_parser())]
     places: Vec<Place>,
 }
 
@@ -40,14 +40,16 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let places = &self.places;
-        let image = place::open_for_change(one_image(places)?)?;
+        let volume = one_volume(places)?.open_for_change()?;
+        // On a mounted file system too the permissions are to be what -m says.
+        rustix::process::umask(rustix::fs::Mode::empty());
         let new = NewInode { mode: MODE_DIRECTORY | self.mode, owner: owner(), device: 0 };
         for place in places {
             match self.parents {
-                true => image.create_dir_all_with(&place.path, &new)?,
-                false => image.create_node(&place.path, &new)?,
-            };
+                true => volume.files().create_all(&place.path, &new)?,
+                false => volume.files().create(&place.path, &new)?,
+            }
         }
-        Ok(image.close()?)
+        Ok(volume.close()?)
     }
 }

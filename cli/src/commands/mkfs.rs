@@ -198,9 +198,9 @@ impl Arguments {
             (false, false) => Access::Write,
         };
         let device = Device::open(&self.image, access).map_err(|error| match error.reason {
-            Reason::InUse if !self.force => Failure::from(error).hint(
-                "It is mounted, or another program works on it. -f overwrites what is mounted.",
-            ),
+            Reason::Mounted(_) if !self.force => {
+                Failure::from(error).hint("With -f it is overwritten all the same.")
+            }
             _ => error.into(),
         })?;
         match signature::find(&device)? {

@@ -30,9 +30,10 @@ pub mod stat;
 pub mod tree;
 pub mod vector;
 
-/// Files and vectors in VexFS images: copy files in and out, embed them, search them.
+/// Files and vectors in VexFS: copy files in and out, embed them, search them.
 ///
-/// A place is IMAGE:/path, a path in an image file or block device that is not mounted.
+/// A place is IMAGE:/path, a path in an image file or block device that is not mounted, or a path
+/// of this machine that lies on a mounted VexFS, where the kernel does the work.
 ///
 /// With --json a name or path is the string it is if it is UTF-8. If it is not, the field holds it
 /// with its odd bytes written as \xNN, and a further field with `_bytes` behind its name holds all
@@ -56,7 +57,7 @@ pub enum Command {
     Fsck(fsck::Arguments),
     /// Tells what a file system is and how full
     Info(info::Arguments),
-    /// Copies files into, out of, or within an image
+    /// Copies files into, out of, or within a VexFS
     Cp(cp::Arguments),
     /// Lists directories
     Ls(ls::Arguments),
@@ -66,7 +67,7 @@ pub enum Command {
     Cat(cat::Arguments),
     /// Removes files, and their vectors with them
     Rm(rm::Arguments),
-    /// Renames files and directories within an image
+    /// Renames files and directories within a VexFS
     Mv(mv::Arguments),
     /// Makes directories
     Mkdir(mkdir::Arguments),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! `vexfs mv`: renaming within an image.
+//! `vexfs mv`: renaming within a VexFS.
 
 use crate::failure::{Failure, Outcome};
-use crate::place::{self, Place, one_image, place_parser};
+use crate::place::{Place, one_volume, place_parser};
 use clap::Args;
 use vexfs_engine::{LastLink, RenameMode};
 
@@ -15,7 +15,7 @@ Examples:
 Vectors stay with their file. A source goes into the destination if that is a directory that is \
 there, and takes its place otherwise.";
 
-/// Rename files and directories within an image
+/// Rename files and directories within a VexFS
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -27,11 +27,11 @@ pub struct Arguments {
     #[arg(long)]
     exchange: bool,
 
-    /// What to rename: places IMAGE:/path
+    /// What to rename: IMAGE:/path, or paths on a mounted VexFS
     #[arg(value_name = "SOURCE", required = true, value_parser = place_parser())]
     sources: Vec<Place>,
 
-    /// The new place, in the same image
+    /// The new place, in the same file system
     #[arg(value_parser = place_parser())]
     destination: Place,
 }
@@ -41,17 +41,16 @@ impl Arguments {
     pub fn run(&self) -> Outcome {
         let (places, to) = (&self.sources, &self.destination);
         let all: Vec<Place> = places.iter().chain([to]).cloned().collect();
-        let image = place::open_for_change(one_image(&all)?)?;
+        let volume = one_volume(&all)?.open_for_change()?;
+        let files = volume.files();
         let mode = match (self.no_clobber, self.exchange) {
             (true, _) => RenameMode::NoReplace,
             (_, true) => RenameMode::Exchange,
             _ => RenameMode::Replace,
         };
-        let is_directory = image.find(&to.path, LastLink::Follow)?.is_some()
-            && image.metadata(&to.path)?.is_directory();
-        let into = is_directory && !self.exchange;
+        let into = !self.exchange && files.is_directory(&to.path)?;
         if places.len() > 1 && !into {
-            return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path)))
+            return Err(Failure::new(format!("{}: not a directory", to.name()))
                 .hint("Several sources need a directory that is there as destination."));
         }
         for place in places {
@@ -59,12 +58,13 @@ impl Arguments {
                 Some(name) if into => to.path.join(name),
                 _ => to.path.clone(),
             };
-            let moves_file = !image.symlink_metadata(&place.path)?.is_directory();
+            let moved = files.attributes(&place.path, LastLink::Keep)?;
+            let moves_file = !moved.inode.is_directory();
             if moves_file && to.names_directory() && !into {
-                return Err(Failure::new(format!("{}: not a directory", to.name_of(&to.path))));
+                return Err(Failure::new(format!("{}: not a directory", to.name())));
             }
-            image.rename(&place.path, &target, mode)?;
+            files.rename(&place.path, &target, mode)?;
         }
-        Ok(image.close()?)
+        Ok(volume.close()?)
     }
 }

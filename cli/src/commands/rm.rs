@@ -2,7 +2,7 @@
 //! `vexfs rm`: removing files, and their vectors with them.
 
 use crate::failure::{Failure, Outcome};
-use crate::place::{self, Place, one_image, place_parser};
+use crate::place::{Place, one_volume, place_parser};
 use clap::Args;
 
 const EXAMPLES: &str = "\
@@ -24,8 +24,8 @@ pub struct Arguments {
     #[arg(short, long)]
     force: bool,
 
-    /// Places IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    /// Places: IMAGE:/path, or paths on a mounted VexFS
+    #[arg(value_name = "PLACE", required = true, value_parser = place_parser())]
     places: Vec<Place>,
 }
 
@@ -33,17 +33,19 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let places = &self.places;
-        let image = place::open_for_change(one_image(places)?)?;
+        let volume = one_volume(places)?.open_for_change()?;
+        let files = volume.files();
         let mut failed = false;
         for place in places {
             let removed = match self.recursive {
-                true => image.remove_tree(&place.path).map(drop),
-                false => image.remove_file(&place.path),
+                true => files.remove_tree(&place.path),
+                false => files.remove_file(&place.path),
             };
             match removed {
                 Err(error) if error.is_not_found() && self.force => {}
                 Err(error) => {
-                    let is_directory = error.core() == Some(&vexfs_engine::CoreError::IsDirectory);
+                    let is_directory =
+                        error.errno() == vexfs_engine::CoreError::IsDirectory.errno();
                     let mut failure = Failure::from(error);
                     if is_directory {
                         failure = failure.hint("Directories are removed with -r.");
@@ -54,7 +56,7 @@ impl Arguments {
                 Ok(()) => {}
             }
         }
-        image.close()?;
+        volume.close()?;
         if failed { Err(Failure::Told) } else { Ok(()) }
     }
 }

@@ -6,24 +6,23 @@ use crate::collection::{distance_value, find};
 use crate::commands::vector::{check_row, file_and_row, read_row};
 use crate::embedder::{CommandLimits, from_name};
 use crate::escape::{escape_name, first_words};
-use crate::failure::{Failure, Outcome, complain, core_failure};
+use crate::failure::{Failure, Outcome, complain};
 use crate::output::{self, with_path};
 use crate::passage::{HEAD_BYTES, is_binary};
-use crate::place::{Place, place_parser};
+use crate::place::{Place, VolumeName, place_parser};
 use crate::size::parse_size;
 use crate::time::parse_time;
 use clap::{ArgGroup, Args};
 use serde_json::json;
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vexfs_engine::core::{
     CollectionInfo, Completeness, Credentials, CutReason, Filter, QUERIES_MAX, SEARCH_HITS_MAX,
     SEARCH_K_MAX, SearchHit, SearchPlan, SearchReport, SearchRequest,
 };
-use vexfs_engine::{Image, Threads, Timestamp};
+use vexfs_engine::{Files, Hit, Scope, Threads, Timestamp, Volume};
 use vexfs_simd::{Distance, Shape};
 
 /// Bytes of a passage that are read for its first words.
@@ -39,21 +38,22 @@ const JSON_CHARACTERS: usize = 400;
 #[command(after_help = "Examples:\n  \
     vexfs search notes.vexfs:/ texts --text 'no warranty of any kind' -k 5\n  \
     vexfs search notes.vexfs:/papers texts --like notes.vexfs:/papers/a.txt --suffix .txt\n  \
-    vexfs search data.vexfs:/ digits --npy query.npy:7 --exact --json\n\n\
+    vexfs search data.vexfs:/ digits --npy query.npy:7 --exact --json\n  \
+    vexfs search /mnt/papers texts --text 'no warranty of any kind'\n\n\
     Distances: l2 is squared, cosine is one less the cosine, inner-product is negated; less is\n\
     nearer. Under a text the last line says how the answer was found and whether it is exact.")]
 pub struct Arguments {
-    /// The directory to search below
-    #[arg(value_parser = place_parser(), value_name = "IMAGE:/dir")]
+    /// The directory to search below: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
     /// Name of the collection
     collection: String,
     /// Find what is close to this text
     #[arg(long, value_name = "S")]
     text: Option<String>,
-    /// Find what is close to the passages of this file of the same image; the file itself is left
-    /// out
-    #[arg(long, value_name = "IMAGE:/file", value_parser = place_parser())]
+    /// Find what is close to the passages of this file of the same file system; the file itself is
+    /// left out
+    #[arg(long, value_name = "PLACE", value_parser = place_parser())]
     like: Option<Place>,
     /// Find what is close to a row of a vector file, or to each of its rows
     #[arg(long, value_name = "FILE[:ROW]")]
@@ -91,7 +91,8 @@ pub struct Arguments {
     /// Only vectors of the files' present content
     #[arg(long)]
     fresh: bool,
-    /// Find only what this user (with these groups) could open
+    /// Find only what this user (with these groups) could open; of a mounted VexFS only what the
+    /// caller could open is ever found
     #[arg(long = "as", value_name = "UID[:GID[,GROUP...]]")]
     on_behalf: Option<String>,
     /// Embedder for --text: needed unless the collection was embedded by 'lexical'
@@ -121,12 +122,11 @@ impl Arguments {
                 self.k
             )));
         }
-        let image = self.place.open()?;
-        let scope = image.resolve(&self.place.path)?;
-        let info = find(image.core(), &self.collection)?;
-        // The superuser may open everything.
-        let identity = self.identity()?.filter(|identity| identity.uid != 0);
-        let (queries, of_file) = self.queries(&image, &info)?;
+        let identity = self.identity()?;
+        let volume = self.place.volume.open()?;
+        let scope = volume.scope(&self.place.path)?;
+        let info = find(&volume, &self.collection)?;
+        let (queries, of_file) = self.queries(&volume, &info)?;
         let row_bytes = info.shape.row_bytes().max(1);
         let query_count = queries.len() / row_bytes;
         // A file's passages are asked for together.
@@ -135,43 +135,37 @@ impl Arguments {
             None => self.k,
         };
         let request = SearchRequest {
-            collection: info.number,
-            queries: &queries,
             k,
             effort: self.ef,
             radius: self.radius()?,
-            examined_max: 0,
             exact: self.exact,
-            vectors: false,
-            scope,
             filter: Filter { exclude: of_file, ..self.filter()? },
-            credentials: identity.as_ref().map(|identity| Credentials {
-                uid: identity.uid,
-                gid: identity.gid,
-                groups: &identity.groups,
-            }),
+            credentials: identity.as_ref().map(Identity::credentials),
+            ..SearchRequest::nearest(info.number, &queries, k)
         };
-        let mut hits: Vec<(usize, SearchHit)> = Vec::new();
-        let report = image
-            .core()
-            .search(&request, &Threads::default(), &mut |query, hit, _| {
-                hits.push((query, *hit));
-                true
-            })
-            .map_err(|error| core_failure(self.place.name_of(&self.place.path), error))?;
+        let (mut hits, report) = scope.search(&info, &request, &Threads::default())?;
         if of_file.is_some() {
             hits = nearest_of_all(hits, self.k as usize);
         }
-        self.print(&image, &hits, (&request, &report), of_file.is_none() && query_count > 1)
+        let several = of_file.is_none() && query_count > 1;
+        let mut answer = Answer { command: self, files: volume.files(), scope: &scope, several };
+        answer.print(&hits, &request)?;
+        if self.json {
+            return Ok(());
+        }
+        if hits.is_empty() {
+            output::line("Nothing was found.")?;
+        }
+        output::line(&summary(&report))
     }
 
     /// What is searched for.
-    fn queries(&self, image: &Image, info: &CollectionInfo) -> Outcome<Queries> {
+    fn queries(&self, volume: &Volume, info: &CollectionInfo) -> Outcome<Queries> {
         if let Some(text) = &self.text {
             return Ok((self.text_query(text, info)?, None));
         }
         if let Some(like) = &self.like {
-            return self.queries_like(image, like, info);
+            return self.queries_like(volume, like, info);
         }
         let npy = self.npy.as_deref().unwrap_or_default();
         let (file, row) = file_and_row(npy);
@@ -211,23 +205,21 @@ impl Arguments {
         Ok(query)
     }
 
-    fn queries_like(&self, image: &Image, like: &Place, info: &CollectionInfo) -> Outcome<Queries> {
-        let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if same(&like.image) != same(&self.place.image) {
-            return Err(Failure::Usage("--like must name a file of the image searched".to_owned()));
+    fn queries_like(
+        &self,
+        volume: &Volume,
+        like: &Place,
+        info: &CollectionInfo,
+    ) -> Outcome<Queries> {
+        if !like.volume.is_same(&self.place.volume) {
+            return Err(Failure::usage("--like must name a file of the file system searched"));
         }
-        let inode = image.resolve(&like.path)?;
-        let name = like.name_of(&like.path);
-        let mut chunks = Vec::new();
-        image
-            .core()
-            .vectors_of(inode, &mut |vector| {
-                if vector.collection == info.number {
-                    chunks.push(vector.chunk);
-                }
-                true
-            })
-            .map_err(|error| core_failure(&name, error))?;
+        let (file, name) = (volume.files().open(&like.path)?, like.name());
+        let ours = file.vectors()?.list.into_iter();
+        let mut chunks: Vec<u32> = ours
+            .filter(|vector| vector.collection == info.number)
+            .map(|vector| vector.chunk)
+            .collect();
         if chunks.is_empty() {
             return Err(Failure::Failed(format!(
                 "{name} has no vectors in '{}'; 'vexfs embed' or 'vexfs vector put' gives it some",
@@ -243,11 +235,9 @@ impl Arguments {
         }
         let mut queries = Vec::new();
         for chunk in &chunks {
-            let found = image.core().get_vector(info.number, inode, *chunk);
-            let (_, bytes) = found.map_err(|error| core_failure(&name, error))?;
-            queries.extend_from_slice(&bytes);
+            queries.extend_from_slice(&file.vector(info, *chunk)?.bytes);
         }
-        Ok((queries, Some(inode)))
+        Ok((queries, Some(file.number()?)))
     }
 
     fn radius(&self) -> Outcome<Option<Distance>> {
@@ -301,6 +291,12 @@ impl Arguments {
 
     fn identity(&self) -> Outcome<Option<Identity>> {
         let Some(text) = &self.on_behalf else { return Ok(None) };
+        if let VolumeName::Mount(_) = self.place.volume {
+            return Err(Failure::usage(
+                "--as is for images: on a mounted VexFS the kernel searches on behalf of who runs the \
+                 command; run it as that user",
+            ));
+        }
         let bad =
             || Failure::Usage(format!("--as: '{text}' is not UID, UID:GID or UID:GID,GROUP,..."));
         let (uid, groups) = match text.split_once(':') {
@@ -313,91 +309,91 @@ impl Arguments {
             numbers.push(group.parse().map_err(|_| bad())?);
         }
         let gid = numbers.first().copied().unwrap_or(uid);
-        Ok(Some(Identity { uid, gid, groups: numbers }))
-    }
-
-    fn print(
-        &self,
-        image: &Image,
-        hits: &[(usize, SearchHit)],
-        (request, report): (&SearchRequest<'_>, &SearchReport),
-        several: bool,
-    ) -> Outcome {
-        let mut paths: HashMap<u64, PathBuf> = HashMap::new();
-        let (mut rank, mut last) = (0, None);
-        for (query, hit) in hits {
-            rank = if several && last != Some(*query) { 1 } else { rank + 1 };
-            if several && last != Some(*query) && !self.json {
-                output::line(&format!("row {query}:"))?;
-            }
-            last = Some(*query);
-            let path = match paths.get(&hit.inode) {
-                Some(path) => path.clone(),
-                None => {
-                    let path = path_of(image, request, hit.inode)?;
-                    paths.insert(hit.inode, path.clone());
-                    path
-                }
-            };
-            let text = preview(image, hit);
-            if self.json {
-                let mut object = json!({
-                    "rank": rank,
-                    "distance": distance_value(hit.distance),
-                    "ino": hit.inode,
-                    "chunk": hit.chunk,
-                    "offset": hit.offset,
-                    "length": hit.length,
-                    "fresh": hit.fresh,
-                    "text": first_words(&text, JSON_CHARACTERS),
-                });
-                if several {
-                    object["query"] = json!(query);
-                }
-                output::json(&with_path(object, "path", path.as_os_str().as_bytes()))?;
-                continue;
-            }
-            let range = match hit.length {
-                0 => "whole file".to_owned(),
-                length => format!("bytes {}-{}", hit.offset, hit.offset.saturating_add(length)),
-            };
-            let stale = if hit.fresh { "" } else { ", stale" };
-            output::line(&format!(
-                "{rank:>3}  {:<9} {}  ({range}{stale})",
-                format!("{:.4}", distance_value(hit.distance)),
-                escape_name(path.as_os_str().as_bytes())
-            ))?;
-            let words = first_words(&text, PREVIEW_CHARACTERS);
-            if !words.is_empty() {
-                let now = if hit.fresh { "" } else { "now: " };
-                output::line(&format!("               {now}{words}"))?;
-            }
-        }
-        if self.json {
-            return Ok(());
-        }
-        if hits.is_empty() {
-            output::line("Nothing was found.")?;
-        }
-        output::line(&summary(report))
+        // The superuser may open everything.
+        Ok((uid != 0).then_some(Identity { uid, gid, groups: numbers }))
     }
 }
 
-/// The path for which a file is a hit of `request`.
-fn path_of(image: &Image, request: &SearchRequest<'_>, inode: u64) -> Outcome<PathBuf> {
-    let suffix = request.filter.name_suffix.unwrap_or_default();
-    let mut found = Vec::new();
-    image
-        .core()
-        .paths_below(inode, request.scope, request.credentials.as_ref(), &mut |path| {
-            let matches = path.ends_with(suffix);
-            if matches {
-                found = path.to_vec();
+impl Identity {
+    fn credentials(&self) -> Credentials<'_> {
+        Credentials { uid: self.uid, gid: self.gid, groups: &self.groups }
+    }
+}
+
+/// The printing of an answer.
+struct Answer<'a> {
+    command: &'a Arguments,
+    files: Files<'a>,
+    scope: &'a Scope<'a>,
+    /// Several queries were asked.
+    several: bool,
+}
+
+impl Answer<'_> {
+    fn print(&mut self, hits: &[Hit], request: &SearchRequest<'_>) -> Outcome {
+        let suffix = request.filter.name_suffix.unwrap_or_default();
+        let mut paths: HashMap<u64, Option<PathBuf>> = HashMap::new();
+        let (mut rank, mut last) = (0, None);
+        for Hit { query, found, .. } in hits {
+            let path = match paths.get(&found.inode) {
+                Some(path) => path.clone(),
+                None => {
+                    let path = self.scope.path_of(found, suffix, request.credentials.as_ref())?;
+                    paths.insert(found.inode, path.clone());
+                    path
+                }
+            };
+            // On a mounted file system it may have gone meanwhile.
+            let Some(path) = path else { continue };
+            rank = if self.several && last != Some(query) { 1 } else { rank + 1 };
+            if self.several && last != Some(query) && !self.command.json {
+                output::line(&format!("row {query}:"))?;
             }
-            !matches
-        })
-        .map_err(|error| core_failure(format!("inode {inode}"), error))?;
-    Ok(PathBuf::from(OsString::from_vec(found)))
+            last = Some(query);
+            match self.command.json {
+                true => self.print_json(*query, rank, found, &path)?,
+                false => self.print_text(rank, found, &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn print_json(&self, query: usize, rank: u32, hit: &SearchHit, path: &Path) -> Outcome {
+        let text = preview(self.files, path, hit);
+        let mut object = json!({
+            "rank": rank,
+            "distance": distance_value(hit.distance),
+            "ino": hit.inode,
+            "chunk": hit.chunk,
+            "offset": hit.offset,
+            "length": hit.length,
+            "fresh": hit.fresh,
+            "text": first_words(&text, JSON_CHARACTERS),
+        });
+        if self.several {
+            object["query"] = json!(query);
+        }
+        output::json(&with_path(object, "path", path.as_os_str().as_bytes()))
+    }
+
+    fn print_text(&self, rank: u32, hit: &SearchHit, path: &Path) -> Outcome {
+        let range = match hit.length {
+            0 => "whole file".to_owned(),
+            length => format!("bytes {}-{}", hit.offset, hit.offset.saturating_add(length)),
+        };
+        let stale = if hit.fresh { "" } else { ", stale" };
+        output::line(&format!(
+            "{rank:>3}  {:<9} {}  ({range}{stale})",
+            format!("{:.4}", distance_value(hit.distance)),
+            escape_name(path.as_os_str().as_bytes())
+        ))?;
+        let words = first_words(&preview(self.files, path, hit), PREVIEW_CHARACTERS);
+        if words.is_empty() {
+            return Ok(());
+        }
+        let now = if hit.fresh { "" } else { "now: " };
+        output::line(&format!("               {now}{words}"))
+    }
 }
 
 /// The most hits for each of so many queries.
@@ -407,20 +403,21 @@ fn k_max(queries: usize) -> u32 {
 }
 
 /// The nearest of the answers to several queries, each passage once.
-fn nearest_of_all(mut hits: Vec<(usize, SearchHit)>, k: usize) -> Vec<(usize, SearchHit)> {
-    hits.sort_by_key(|(_, hit)| (hit.distance, hit.inode, hit.chunk));
+fn nearest_of_all(mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
+    hits.sort_by_key(|hit| (hit.found.distance, hit.found.inode, hit.found.chunk));
     let mut seen = std::collections::HashSet::new();
-    hits.retain(|(_, hit)| seen.insert((hit.inode, hit.chunk)));
+    hits.retain(|hit| seen.insert((hit.found.inode, hit.found.chunk)));
     hits.truncate(k);
     hits
 }
 
 /// The first bytes of what a hit describes; for a stale one, what is there now. A binary file, or one
 /// that cannot be read, has none; the hit is printed all the same.
-fn preview(image: &Image, hit: &SearchHit) -> Vec<u8> {
+fn preview(files: Files<'_>, path: &Path, hit: &SearchHit) -> Vec<u8> {
+    let Ok(file) = files.open(path) else { return Vec::new() };
     // Numbers may look like text where they are, but not the beginning of their file.
     let mut head = vec![0; HEAD_BYTES];
-    match image.core().read(hit.inode, 0, &mut head) {
+    match file.read_at(0, &mut head) {
         Ok(read) if !is_binary(&head[..read]) => {}
         _ => return Vec::new(),
     }
@@ -429,7 +426,7 @@ fn preview(image: &Image, hit: &SearchHit) -> Vec<u8> {
         length => PREVIEW_BYTES.min(usize::try_from(length).unwrap_or(PREVIEW_BYTES)),
     };
     let mut bytes = vec![0; length];
-    match image.core().read(hit.inode, hit.offset, &mut bytes) {
+    match file.read_at(hit.offset, &mut bytes) {
         Ok(read) if !is_binary(&bytes[..read]) => {
             bytes.truncate(read);
             bytes

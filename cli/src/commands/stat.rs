@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `vexfs stat`: all that is known about a file.
 
-use crate::commands::ls::{self, inode_json, mode_text, type_name, with_fields, with_target};
+use crate::commands::ls::{self, attributes_json, mode_text, type_name, with_fields, with_target};
 use crate::escape::escape_name;
-use crate::failure::{Outcome, core_failure};
+use crate::failure::Outcome;
 use crate::output::{self, Align, Table, with_path, with_paths};
-use crate::place::{self, Place, one_image, place_parser, printable};
+use crate::place::{Place, one_volume, place_parser, printable};
 use crate::time::format_time;
 use clap::Args;
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
-use vexfs_engine::core::MODE_SYMLINK;
-use vexfs_engine::{Image, LastLink};
+use std::path::Path;
+use vexfs_engine::{Attributes, FileVectors, Files, LastLink, Volume};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,28 +27,38 @@ struct VectorCount {
 }
 
 /// Counts the vectors of a file in each collection.
-fn count_vectors(image: &Image, number: u64) -> Outcome<Vec<VectorCount>> {
-    let failed = |error| core_failure(image.device().path().as_os_str().as_bytes(), error);
+fn count_vectors(volume: &Volume, vectors: &FileVectors) -> Outcome<Vec<VectorCount>> {
     let mut counts: Vec<VectorCount> = Vec::new();
-    image
-        .core()
-        .vectors_of(number, &mut |vector| {
-            let new = |number| VectorCount { number, collection: Vec::new(), vectors: 0, fresh: 0 };
-            if counts.last().is_none_or(|last| last.number != vector.collection) {
-                counts.push(new(vector.collection));
-            }
-            if let Some(count) = counts.last_mut() {
-                count.vectors += 1;
-                count.fresh += u64::from(vector.fresh);
-            }
-            true
-        })
-        .map_err(failed)?;
-    for count in &mut counts {
-        let info = image.core().collection_info(count.number).map_err(failed)?;
-        count.collection = info.name.to_vec();
+    for vector in &vectors.list {
+        let new = |number| VectorCount { number, collection: Vec::new(), vectors: 0, fresh: 0 };
+        if counts.last().is_none_or(|last| last.number != vector.collection) {
+            counts.push(new(vector.collection));
+        }
+        if let Some(count) = counts.last_mut() {
+            count.vectors += 1;
+            count.fresh += u64::from(vector.fresh);
+        }
+    }
+    if !counts.is_empty() {
+        let collections = volume.collections()?;
+        for count in &mut counts {
+            let info = collections.iter().find(|info| info.number == count.number);
+            count.collection = info.map_or_else(Vec::new, |info| info.name.clone());
+        }
     }
     Ok(counts)
+}
+
+/// The vectors of a regular file; nothing of anything else, nor of what may not be read.
+fn vectors(files: Files<'_>, path: &Path, found: &Attributes) -> Outcome<Option<FileVectors>> {
+    if !found.inode.is_file() {
+        return Ok(None);
+    }
+    match files.open(path).and_then(|file| file.vectors()) {
+        Ok(vectors) => Ok(Some(vectors)),
+        Err(error) if error.is_denied() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Tell all about files: attributes, names, extended attributes, vectors
@@ -63,38 +73,37 @@ pub struct Arguments {
     #[arg(short = 'L', long)]
     dereference: bool,
 
-    /// Places IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", required = true, value_parser = place_parser())]
+    /// Places: IMAGE:/path, or paths on a mounted VexFS
+    #[arg(value_name = "PLACE", required = true, value_parser = place_parser())]
     places: Vec<Place>,
 }
 
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
-        let places = &self.places;
-        let image = place::open(one_image(places)?)?;
-        for place in places {
-            self.print(&image, place)?;
-        }
-        Ok(())
+        let volume = one_volume(&self.places)?.open()?;
+        self.places.iter().try_for_each(|place| self.print(&volume, place))
     }
 
-    fn print(&self, image: &Image, place: &Place) -> Outcome {
+    fn print(&self, volume: &Volume, place: &Place) -> Outcome {
+        let (files, path) = (volume.files(), &place.path);
         let last = if self.dereference { LastLink::Follow } else { LastLink::Keep };
-        let number = image.resolve_with(&place.path, last)?;
-        let inode = ls::inode(image, number)?;
-        let target = match inode.file_type() {
-            MODE_SYMLINK => Some(image.read_link(&place.path)?),
-            _ => None,
-        };
-        let mut paths = image.paths(number)?;
-        paths.sort();
-        let mut attributes = image.xattrs(number)?;
+        let found = files.attributes(path, last)?;
+        let inode = &found.inode;
+        let target = ls::target(files, path, &found)?;
+        let paths = volume.paths(path, last)?;
+        let mut attributes: Vec<Vec<u8>> =
+            files.xattrs(path, last)?.into_iter().map(|(name, _)| name).collect();
         attributes.sort();
-        let vectors = count_vectors(image, number)?;
+        let vectors = vectors(files, path, &found)?;
+        let version = vectors.as_ref().map(|vectors| vectors.version);
+        let counts = match &vectors {
+            Some(vectors) => count_vectors(volume, vectors)?,
+            None => Vec::new(),
+        };
         if self.json {
             let fields = json!({
-                "vectors": vectors
+                "vectors": counts
                     .iter()
                     .map(|count| with_path(
                         json!({ "vectors": count.vectors, "fresh": count.fresh }),
@@ -102,7 +111,7 @@ impl Arguments {
                         &count.collection,
                     ))
                     .collect::<Vec<_>>(),
-                "generation": inode.generation,
+                "generation": version.map(|version| version.generation),
                 "device_major": inode.device >> 32,
                 "device_minor": inode.device & 0xffff_ffff,
             });
@@ -111,12 +120,12 @@ impl Arguments {
             let paths: Vec<&[u8]> = paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
             let fields = with_paths(fields, "paths", &paths);
             let fields = with_paths(fields, "xattrs", &attributes);
-            return output::json(&with_fields(fields, inode_json(number, &inode)));
+            return output::json(&with_fields(fields, attributes_json(&found, version)));
         }
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
         let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
-        row("Place", place.name_of(&place.path));
-        row("Inode", format!("{number}, {}", type_name(&inode)));
+        row("Place", place.name());
+        row("Inode", format!("{}, {}", found.number, type_name(inode)));
         if let Some(target) = target {
             row("Leads to", printable(&target));
         }
@@ -131,14 +140,16 @@ impl Arguments {
         row("Modified", format_time(inode.modified));
         row("Changed", format_time(inode.changed));
         row("Born", format_time(inode.born));
-        row("Content", format!("version {}", inode.content_version));
+        if let Some(version) = version {
+            row("Content", format!("version {}", version.content));
+        }
         for path in paths {
             row("Path", printable(&path));
         }
         for name in attributes {
             row("Attribute", escape_name(&name));
         }
-        for count in vectors {
+        for count in counts {
             row(
                 "Vectors",
                 format!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `vexfs tree`: everything below a directory.
 
-use crate::commands::ls::{self, inode_json, with_fields, with_target};
+use crate::commands::ls::{self, attributes_json, with_fields, with_target};
 use crate::escape::escape_name;
 use crate::failure::Outcome;
 use crate::output::{self, counted, with_path};
@@ -10,8 +10,7 @@ use clap::Args;
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use vexfs_engine::core::MODE_SYMLINK;
-use vexfs_engine::{Entry, Image, LastLink};
+use vexfs_engine::{Attributes, Entry, Files, LastLink};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,8 +30,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Place IMAGE:/path
-    #[arg(value_name = "IMAGE:/PATH", value_parser = place_parser())]
+    /// Place: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_name = "PLACE", value_parser = place_parser())]
     place: Place,
 }
 
@@ -47,13 +46,13 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let place = &self.place;
-        let image = place.open()?;
-        let number = image.resolve_with(&place.path, LastLink::Follow)?;
-        let inode = ls::inode(&image, number)?;
-        self.print(&image, &place.path, &printable(&place.path), "", number)?;
+        let volume = place.volume.open()?;
+        let files = volume.files();
+        let top = files.attributes(&place.path, LastLink::Follow)?;
+        self.print(files, &place.path, &printable(&place.path), "", &top)?;
         let mut stack = Vec::new();
-        if inode.is_directory() {
-            stack.push(self.level(&image, &place.path, 0)?);
+        if top.inode.is_directory() {
+            stack.push(self.level(files, &place.path, 0)?);
         }
         let (mut directories, mut others) = (0_u64, 0_u64);
         while let Some(level) = stack.last_mut() {
@@ -62,6 +61,8 @@ impl Arguments {
                 continue;
             };
             let path = level.path.join(&entry.name);
+            // On a mounted file system it may have gone meanwhile.
+            let Some(found) = files.find(&path, LastLink::Keep)? else { continue };
             let lines: String = stack
                 .iter()
                 .enumerate()
@@ -73,10 +74,10 @@ impl Arguments {
                 })
                 .collect();
             let name = escape_name(entry.name.as_bytes());
-            self.print(&image, &path, &name, &lines, entry.inode)?;
-            if entry.file_type == vexfs_engine::core::MODE_DIRECTORY {
+            self.print(files, &path, &name, &lines, &found)?;
+            if found.inode.is_directory() {
                 directories += 1;
-                stack.push(self.level(&image, &path, stack.len())?);
+                stack.push(self.level(files, &path, stack.len())?);
             } else {
                 others += 1;
             }
@@ -91,23 +92,29 @@ impl Arguments {
         Ok(())
     }
 
-    fn level(&self, image: &Image, path: &Path, depth: usize) -> Outcome<Level> {
+    fn level(&self, files: Files<'_>, path: &Path, depth: usize) -> Outcome<Level> {
         let mut entries = Vec::new();
         if self.level.is_none_or(|most| depth < most) {
-            entries = image.read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
-            entries.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+            entries = files.list(path)?;
+            entries.reverse();
         }
         Ok(Level { path: path.to_owned(), entries })
     }
 
-    fn print(&self, image: &Image, path: &Path, name: &str, lines: &str, number: u64) -> Outcome {
-        let inode = ls::inode(image, number)?;
-        let is_link = inode.file_type() == MODE_SYMLINK;
-        let target = if is_link { Some(image.read_link(path)?) } else { None };
+    fn print(
+        &self,
+        files: Files<'_>,
+        path: &Path,
+        name: &str,
+        lines: &str,
+        found: &Attributes,
+    ) -> Outcome {
+        let target = ls::target(files, path, found)?;
         if self.json {
             let fields = with_path(json!({}), "path", path.as_os_str().as_bytes());
             let fields = with_target(fields, target.as_deref());
-            return output::json(&with_fields(fields, inode_json(number, &inode)));
+            let version = ls::version(files, path, found)?;
+            return output::json(&with_fields(fields, attributes_json(found, version)));
         }
         match target {
             Some(target) => output::line(&format!("{lines}{name} -> {}", printable(&target))),

@@ -2,14 +2,13 @@
 //! `vexfs vector`: the vectors of a file, one by one.
 
 use crate::arrays::{ArrayReader, Component, RowConverter, float_row, row_values};
-use crate::collection::{collection_failure, find};
+use crate::collection::find;
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome, complain, core_failure};
+use crate::failure::{Failure, Outcome, complain};
 use crate::output::{self, Align, Table, with_path};
 use crate::place::{Place, place_parser};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use vexfs_engine::CoreError;
 use vexfs_engine::core::{CollectionInfo, VectorInfo, VectorPut};
@@ -37,8 +36,8 @@ enum Action {
 /// A file and a collection.
 #[derive(Debug, Args)]
 struct Of {
-    /// The file
-    #[arg(value_parser = place_parser(), value_name = "IMAGE:/path")]
+    /// The file: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
     /// Name of the collection
     collection: String,
@@ -107,8 +106,8 @@ struct Remove {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  vexfs vector list data.vexfs:/a.txt")]
 struct List {
-    /// The file
-    #[arg(value_parser = place_parser(), value_name = "IMAGE:/path")]
+    /// The file: IMAGE:/path, or a path on a mounted VexFS
+    #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
     /// Only those in this collection
     collection: Option<String>,
@@ -182,11 +181,21 @@ fn parse_values(values: &str, shape: &Shape) -> Outcome<Vec<u8>> {
     Ok(converted)
 }
 
+impl Of {
+    fn no_vector(&self, chunk: u32) -> Failure {
+        let Self { place, collection } = self;
+        Failure::Failed(format!(
+            "{} has no vector of chunk {chunk} in '{collection}'",
+            place.name()
+        ))
+    }
+}
+
 impl Put {
     fn run(&self) -> Outcome {
-        let image = self.of.place.open_for_change()?;
-        let info = find(image.core(), &self.of.collection)?;
-        let inode = image.resolve(&self.of.place.path)?;
+        let volume = self.of.place.volume.open_for_change()?;
+        let info = find(&volume, &self.of.collection)?;
+        let file = volume.files().open_for_change(&self.of.place.path)?;
         let bytes = match (&self.npy, &self.values) {
             (Some(npy), _) => read_row(npy, &info.shape)?,
             (None, Some(values)) => parse_values(values, &info.shape)?,
@@ -201,11 +210,9 @@ impl Put {
             digest: [0; 16],
             bytes: &bytes,
         };
-        let report = image
-            .core()
-            .put_vectors(info.number, inode, &[put])
-            .map_err(|error| core_failure(self.of.place.name_of(&self.of.place.path), error))?;
-        image.close()?;
+        let report = file.put_vectors(&info, &[put])?;
+        drop(file);
+        volume.close()?;
         if report.stale > 0 {
             complain(&format!(
                 "vexfs: the file has moved on to content version {}: the vector is stored as stale",
@@ -225,33 +232,24 @@ fn to_json(info: &CollectionInfo, vector: &VectorInfo) -> Value {
         "fresh": vector.fresh,
         "content_version": vector.content_version,
         "tag": vector.tag,
-        "row": vector.row,
+        "sequence": vector.sequence,
     });
     with_path(fields, "collection", &info.name)
 }
 
 impl Get {
     fn run(&self) -> Outcome {
-        let image = self.of.place.open()?;
-        let info = find(image.core(), &self.of.collection)?;
-        let inode = image.resolve(&self.of.place.path)?;
-        let (vector, bytes) = image.core().get_vector(info.number, inode, self.chunk).map_err(
-            |error| match error {
-                CoreError::NotFound => Failure::about(
-                    self.of.place.image.as_os_str().as_bytes(),
-                    format!(
-                        "{} has no vector of chunk {} in '{}'",
-                        escape_name(self.of.place.path.as_os_str().as_bytes()),
-                        self.chunk,
-                        self.of.collection
-                    ),
-                ),
-                error => core_failure(self.of.place.name_of(&self.of.place.path), error),
-            },
-        )?;
-        let values = row_values(info.shape.element, info.shape.dimension, &bytes);
+        let volume = self.of.place.volume.open()?;
+        let info = find(&volume, &self.of.collection)?;
+        let file = volume.files().open(&self.of.place.path)?;
+        let vector =
+            file.vector(&info, self.chunk).map_err(|error| match error.is_not_found() {
+                true => self.of.no_vector(self.chunk),
+                false => error.into(),
+            })?;
+        let values = row_values(info.shape.element, info.shape.dimension, &vector.bytes);
         if self.json {
-            let mut object = to_json(&info, &vector);
+            let mut object = to_json(&info, &vector.info);
             object["values"] = json!(values);
             return output::json(&object);
         }
@@ -262,24 +260,18 @@ impl Get {
 
 impl Remove {
     fn run(&self) -> Outcome {
-        let image = self.of.place.open_for_change()?;
-        let info = find(image.core(), &self.of.collection)?;
-        let inode = image.resolve(&self.of.place.path)?;
+        let volume = self.of.place.volume.open_for_change()?;
+        let info = find(&volume, &self.of.collection)?;
+        let file = volume.files().open_for_change(&self.of.place.path)?;
         let chunks = match self.chunk {
             Some(chunk) => chunk..=chunk,
             None => 0..=u32::MAX,
         };
-        let removed = image
-            .core()
-            .remove_vectors(info.number, inode, chunks)
-            .map_err(|error| core_failure(self.of.place.name_of(&self.of.place.path), error))?;
-        image.close()?;
+        let removed = file.remove_vectors(&info, chunks)?;
+        drop(file);
+        volume.close()?;
         match (removed, self.chunk) {
-            (0, Some(chunk)) => Err(Failure::Failed(format!(
-                "{} has no vector of chunk {chunk} in '{}'",
-                self.of.place.name_of(&self.of.place.path),
-                self.of.collection
-            ))),
+            (0, Some(chunk)) => Err(self.of.no_vector(chunk)),
             _ => Ok(()),
         }
     }
@@ -287,21 +279,12 @@ impl Remove {
 
 impl List {
     fn run(&self) -> Outcome {
-        let image = self.place.open()?;
-        let core = image.core();
-        let inode = image.resolve(&self.place.path)?;
-        let only = match &self.collection {
-            Some(name) => Some(find(core, name)?.number),
-            None => None,
+        let volume = self.place.volume.open()?;
+        let vectors = volume.files().open(&self.place.path)?.vectors()?.list;
+        let collections = match &self.collection {
+            Some(name) => vec![find(&volume, name)?],
+            None => volume.collections()?,
         };
-        let mut vectors = Vec::new();
-        core.vectors_of(inode, &mut |vector| {
-            if only.is_none_or(|number| number == vector.collection) {
-                vectors.push(*vector);
-            }
-            true
-        })
-        .map_err(|error| core_failure(self.place.name_of(&self.place.path), error))?;
         let mut table = Table::new(&[
             ("COLLECTION", Align::Left),
             ("CHUNK", Align::Right),
@@ -310,13 +293,9 @@ impl List {
             ("STATE", Align::Left),
             ("TAG", Align::Right),
         ]);
-        let mut info: Option<CollectionInfo> = None;
         for vector in &vectors {
-            if info.as_ref().is_none_or(|info| info.number != vector.collection) {
-                let found = core.collection_info(vector.collection);
-                info = Some(found.map_err(|error| collection_failure("of the vector", error))?);
-            }
-            let Some(info) = &info else { continue };
+            let is_of = |info: &&CollectionInfo| info.number == vector.collection;
+            let Some(info) = collections.iter().find(is_of) else { continue };
             if self.json {
                 output::json(&to_json(info, vector))?;
                 continue;

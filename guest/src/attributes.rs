@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! What is known of files: times, owners, flags, extended attributes, access control lists.
+
+use crate::Test;
+use crate::support::{create, drop_caches, errno, noise};
+use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags, Timespec, Timestamps, XattrFlags};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+pub const TESTS: &[Test] = &[
+    ("times_are_kept_and_move", times_are_kept_and_move),
+    ("owners_and_modes_are_kept", owners_and_modes_are_kept),
+    ("flags_bind", flags_bind),
+    ("extended_attributes_in_every_namespace", extended_attributes_in_every_namespace),
+    ("access_control_lists_are_inherited", access_control_lists_are_inherited),
+];
+
+fn times_are_kept_and_move(dir: &Path) {
+    let path = dir.join("f");
+    let file = create(&path);
+    let started = SystemTime::now() - Duration::from_secs(5);
+    let born = rustix::fs::statx(CWD, &path, AtFlags::empty(), StatxFlags::BTIME).expect("statx");
+    assert!(born.stx_mask & StatxFlags::BTIME.bits() != 0);
+    let since = started.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(born.stx_btime.tv_sec >= since as i64, "birth {}", born.stx_btime.tv_sec);
+    // Far in both directions, to the nanosecond.
+    for seconds in [-1_000_000_000i64, 0, 1, 5_000_000_000] {
+        let time = |nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = Timestamps { last_access: time(123_456_789), last_modification: time(7) };
+        rustix::fs::futimens(&file, &times).expect("utimens");
+        rustix::fs::sync();
+        drop_caches();
+        let stat = path.metadata().expect("stat");
+        assert_eq!((stat.atime(), stat.atime_nsec()), (seconds, 123_456_789));
+        assert_eq!((stat.mtime(), stat.mtime_nsec()), (seconds, 7));
+    }
+    let before = path.metadata().expect("stat");
+    (&file).write_all(b"x").expect("write");
+    let after = path.metadata().expect("stat");
+    assert!(after.mtime() < before.mtime(), "writing sets the time");
+    let entries = dir.metadata().expect("stat");
+    std::thread::sleep(Duration::from_millis(30));
+    create(&dir.join("another"));
+    let later = dir.metadata().expect("stat");
+    let moment = |stat: &fs::Metadata| (stat.mtime(), stat.mtime_nsec());
+    assert!(moment(&later) > moment(&entries), "a new entry moves the directory's time");
+    file.sync_all().expect("fsync");
+}
+
+fn owners_and_modes_are_kept(dir: &Path) {
+    let path = dir.join("f");
+    create(&path);
+    std::os::unix::fs::chown(&path, Some(12345), Some(4_000_000_000)).expect("chown");
+    fs::set_permissions(&path, Permissions::from_mode(0o6751)).expect("chmod");
+    fs::set_permissions(dir, Permissions::from_mode(0o2755)).expect("chmod");
+    std::os::unix::fs::chown(dir, None, Some(77)).expect("chown");
+    fs::create_dir(dir.join("below")).expect("mkdir");
+    drop_caches();
+    let stat = path.metadata().expect("stat");
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (12345, 4_000_000_000, 0o6751));
+    let below = dir.join("below").metadata().expect("stat");
+    assert_eq!((below.gid(), below.mode() & 0o2000), (77, 0o2000), "setgid is inherited");
+}
+
+fn flags_bind(dir: &Path) {
+    let path = dir.join("f");
+    fs::write(&path, b"first").expect("write");
+    let file = File::open(&path).expect("open");
+    let set = |flags| rustix::fs::ioctl_setflags(&file, flags).expect("set flags");
+    set(IFlags::IMMUTABLE | IFlags::NOATIME);
+    drop_caches();
+    let told = rustix::fs::ioctl_getflags(&file).expect("get flags");
+    assert_eq!(told & (IFlags::IMMUTABLE | IFlags::NOATIME), IFlags::IMMUTABLE | IFlags::NOATIME);
+    assert!(OpenOptions::new().write(true).open(&path).is_err());
+    assert!(fs::remove_file(&path).is_err());
+    set(IFlags::APPEND);
+    assert!(OpenOptions::new().write(true).open(&path).is_err());
+    let mut append = OpenOptions::new().append(true).open(&path).expect("append");
+    append.write_all(b" and more").expect("append");
+    set(IFlags::empty());
+    assert_eq!(fs::read(&path).expect("read"), b"first and more");
+    fs::remove_file(&path).expect("unlink");
+}
+
+fn extended_attributes_in_every_namespace(dir: &Path) {
+    let path = dir.join("f");
+    create(&path);
+    let set = |name: &str, value: &[u8], flags| rustix::fs::setxattr(&path, name, value, flags);
+    let none = XattrFlags::empty();
+    set("user.small", b"value", XattrFlags::CREATE).expect("create");
+    assert_eq!(errno(set("user.small", b"x", XattrFlags::CREATE)), libc::EEXIST);
+    assert_eq!(errno(set("user.absent", b"x", XattrFlags::REPLACE)), libc::ENODATA);
+    set("user.empty", b"", none).expect("empty");
+    set("trusted.t", b"for root", none).expect("trusted");
+    set("security.s", b"label", none).expect("security");
+    let large = noise(9, 60_000);
+    set("user.large", &large, none).expect("large");
+    assert_eq!(errno(set("system.unknown", b"x", none)), libc::EOPNOTSUPP);
+    rustix::fs::sync();
+    drop_caches();
+    let get = |name: &str| {
+        let mut buffer = vec![0u8; 65_536];
+        let length = rustix::fs::getxattr(&path, name, &mut buffer)?;
+        buffer.truncate(length);
+        Ok::<_, rustix::io::Errno>(buffer)
+    };
+    assert_eq!(get("user.small").expect("get"), b"value");
+    assert_eq!(get("user.empty").expect("get"), b"");
+    assert_eq!(get("trusted.t").expect("get"), b"for root");
+    assert_eq!(get("security.s").expect("get"), b"label");
+    assert!(get("user.large").expect("get") == large);
+    let mut short = [0u8; 3];
+    assert_eq!(errno(rustix::fs::getxattr(&path, "user.small", &mut short)), libc::ERANGE);
+    let mut buffer = vec![0u8; 4096];
+    let length = rustix::fs::listxattr(&path, &mut buffer).expect("list");
+    let mut names: Vec<&[u8]> = buffer[..length].split(|byte| *byte == 0).collect();
+    names.sort();
+    let wanted = ["", "security.s", "trusted.t", "user.empty", "user.large", "user.small"]
+        .map(str::as_bytes);
+    assert_eq!(names, wanted);
+    rustix::fs::removexattr(&path, "user.large").expect("remove");
+    assert_eq!(errno(get("user.large")), libc::ENODATA);
+    assert_eq!(errno(rustix::fs::removexattr(&path, "user.large")), libc::ENODATA);
+}
+
+/// An access control list as setxattr(2) takes it: version 2, and (tag, permissions, id) each.
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+const NOBODY: u32 = u32::MAX;
+
+fn access_control_lists_are_inherited(dir: &Path) {
+    let list = acl(&[
+        (0x01, 7, NOBODY),
+        (0x02, 5, 1000),
+        (0x04, 5, NOBODY),
+        (0x10, 5, NOBODY),
+        (0x20, 0, NOBODY),
+    ]);
+    let none = XattrFlags::empty();
+    rustix::fs::setxattr(dir, "system.posix_acl_default", &list, none).expect("default list");
+    let path = dir.join("f");
+    create(&path);
+    fs::create_dir(dir.join("d")).expect("mkdir");
+    rustix::fs::sync();
+    drop_caches();
+    let get = |path: &Path, name: &str| {
+        let mut buffer = vec![0u8; 256];
+        let length = rustix::fs::getxattr(path, name, &mut buffer)?;
+        buffer.truncate(length);
+        Ok::<_, rustix::io::Errno>(buffer)
+    };
+    assert_eq!(get(&dir.join("d"), "system.posix_acl_default").expect("inherited"), list);
+    let access = get(&path, "system.posix_acl_access").expect("inherited");
+    assert_eq!(access.len(), list.len());
+    assert_eq!(path.metadata().expect("stat").mode() & 0o007, 0);
+    // chmod changes the mask, and the list shows it.
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+    let access = get(&path, "system.posix_acl_access").expect("still there");
+    let mask = access[4..].chunks(8).find(|entry| entry[0] == 0x10).expect("a mask");
+    assert_eq!(mask[2], 0);
+    rustix::fs::removexattr(&path, "system.posix_acl_access").expect("remove");
+    assert_eq!(errno(get(&path, "system.posix_acl_access")), libc::ENODATA);
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! The bytes of files: written and read in every way there is.
+
+use crate::Test;
+use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+pub const TESTS: &[Test] = &[
+    ("writes_at_random_are_read_back", writes_at_random_are_read_back),
+    ("small_files_survive_the_cache", small_files_survive_the_cache),
+    ("mapped_writes_are_the_files", mapped_writes_are_the_files),
+    ("direct_and_cached_io_agree", direct_and_cached_io_agree),
+    ("cut_and_grown_files_show_zeros", cut_and_grown_files_show_zeros),
+    ("a_pipe_is_spliced_in_and_out", a_pipe_is_spliced_in_and_out),
+    ("append_goes_to_the_end", append_goes_to_the_end),
+    ("a_removed_file_lives_while_open", a_removed_file_lives_while_open),
+    ("an_unnamed_file_gets_a_name", an_unnamed_file_gets_a_name),
+    ("many_threads_write_one_file", many_threads_write_one_file),
+];
+
+const SIZE: u64 = 3 << 20;
+
+fn writes_at_random_are_read_back(dir: &Path) {
+    let path = dir.join("f");
+    let mut file = create(&path);
+    let mut model = Vec::new();
+    let mut numbers = Numbers(7);
+    for round in 0..300 {
+        let at = numbers.below(SIZE) as usize;
+        let bytes = noise(round, numbers.below(70_000) as usize + 1);
+        file.seek(std::io::SeekFrom::Start(at as u64)).expect("seek");
+        file.write_all(&bytes).expect("write");
+        if model.len() < at + bytes.len() {
+            model.resize(at + bytes.len(), 0);
+        }
+        model[at..at + bytes.len()].copy_from_slice(&bytes);
+        match round % 60 {
+            20 => file.sync_all().expect("fsync"),
+            40 => drop_caches(),
+            59 => assert_same(&content(&path), &model, "in between"),
+            _ => {}
+        }
+    }
+    file.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &model, "at the end");
+    let blocks = file.metadata().expect("stat").blocks();
+    assert!(blocks * 512 <= model.len() as u64 + 4096, "{blocks} sectors");
+}
+
+fn small_files_survive_the_cache(dir: &Path) {
+    for size in [0, 1, 100, 1023, 1024, 1025, 4095, 4096, 4097, 9000] {
+        fs::write(dir.join(size.to_string()), noise(size as u64, size)).expect("write");
+    }
+    rustix::fs::sync();
+    drop_caches();
+    for size in [0, 1, 100, 1023, 1024, 1025, 4095, 4096, 4097, 9000] {
+        let path = dir.join(size.to_string());
+        assert_same(&content(&path), &noise(size as u64, size), "small file");
+        // Grown out of the tree, and cut back.
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("open")
+            .write_all(b"tail")
+            .expect("write");
+        rustix::fs::sync();
+        File::options().write(true).open(&path).expect("open").set_len(size as u64).expect("cut");
+        drop_caches();
+        assert_same(&content(&path), &noise(size as u64, size), "small file, cut");
+    }
+}
+
+fn mapped_writes_are_the_files(dir: &Path) {
+    let path = dir.join("f");
+    let file = create(&path);
+    let length = 300_000;
+    file.set_len(length as u64).expect("truncate");
+    // SAFETY: a new mapping of a file that is not cut while it is mapped.
+    let memory = unsafe {
+        let start = rustix::mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            &file,
+            0,
+        )
+        .expect("mmap");
+        std::slice::from_raw_parts_mut(start.cast::<u8>(), length)
+    };
+    let wanted = noise(3, length);
+    memory.copy_from_slice(&wanted);
+    // Seen by read(2) at once, and after a trip to the device.
+    assert_same(&content(&path), &wanted, "before msync");
+    file.write_all_at(b"written over", 77_777).expect("write");
+    assert_eq!(&memory[77_777..77_789], b"written over");
+    // SAFETY: the mapping is there until the end of this function.
+    unsafe {
+        rustix::mm::msync(memory.as_mut_ptr().cast(), length, MsyncFlags::SYNC).expect("msync")
+    };
+    memory[5] = 0x5a;
+    let seen = memory.to_vec();
+    // SAFETY: nothing uses the memory from here on.
+    unsafe { rustix::mm::munmap(memory.as_mut_ptr().cast(), length).expect("munmap") };
+    file.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &seen, "after dropping the caches");
+}
+
+/// Memory that direct I/O takes: aligned to a page.
+fn aligned(length: usize) -> &'static mut [u8] {
+    // SAFETY: a new mapping of memory, which nobody else has and which stays until the process ends.
+    unsafe {
+        let start = rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )
+        .expect("memory");
+        std::slice::from_raw_parts_mut(start.cast::<u8>(), length)
+    }
+}
+
+fn direct_and_cached_io_agree(dir: &Path) {
+    let path = dir.join("f");
+    let cached = create(&path);
+    let direct = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(&path)
+        .expect("O_DIRECT");
+    let mut model = noise(1, 1 << 20);
+    cached.write_all_at(&model, 0).expect("write");
+    let buffer = aligned(256 << 10);
+    let mut numbers = Numbers(5);
+    for round in 0..60u64 {
+        let at = numbers.below(240) * 4096;
+        let length = (numbers.below(16) as usize + 1) * 4096;
+        let bytes = noise(round + 10, length);
+        if round % 3 == 0 {
+            cached.write_all_at(&bytes, at).expect("write");
+        } else {
+            buffer[..length].copy_from_slice(&bytes);
+            direct.write_all_at(&buffer[..length], at).expect("direct write");
+        }
+        let end = at as usize + length;
+        if model.len() < end {
+            model.resize(end, 0);
+        }
+        model[at as usize..end].copy_from_slice(&bytes);
+        let at = numbers.below(240) * 4096;
+        let length = (model.len() - at as usize).min(buffer.len());
+        let got = direct.read_at(&mut buffer[..length], at).expect("direct read");
+        assert_same(&buffer[..got], &model[at as usize..at as usize + length], "direct");
+        assert_same(&content(&path), &model, "cached");
+    }
+    // What is not whole blocks goes through the cache.
+    buffer[..1536].copy_from_slice(&noise(99, 1536));
+    direct.write_all_at(&buffer[..1536], 512).expect("unaligned");
+    model[512..2048].copy_from_slice(&noise(99, 1536));
+    drop_caches();
+    assert_same(&content(&path), &model, "at the end");
+}
+
+fn cut_and_grown_files_show_zeros(dir: &Path) {
+    let path = dir.join("f");
+    let file = create(&path);
+    file.write_all_at(&noise(1, 50_000), 0).expect("write");
+    for (cut, grown) in [(45_001, 60_000), (20_480, 20_481), (10, 5000), (0, 30_000)] {
+        file.set_len(cut).expect("cut");
+        file.set_len(grown).expect("grow");
+        let mut wanted = noise(1, 50_000);
+        wanted.truncate(cut as usize);
+        wanted.resize(grown as usize, 0);
+        assert_same(&content(&path), &wanted, "cached");
+        file.sync_all().expect("fsync");
+        drop_caches();
+        assert_same(&content(&path), &wanted, "from the device");
+    }
+    // A write behind the end leaves zeros in between.
+    file.set_len(0).expect("cut");
+    file.write_all_at(b"x", 3).expect("write");
+    file.write_all_at(b"y", 10_000).expect("write");
+    let mut wanted = vec![0; 10_001];
+    (wanted[3], wanted[10_000]) = (b'x', b'y');
+    assert_same(&content(&path), &wanted, "with a hole");
+}
+
+fn a_pipe_is_spliced_in_and_out(dir: &Path) {
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    let bytes = noise(8, 700_000);
+    fs::write(&from, &bytes).expect("write");
+    let (source, target) = (File::open(&from).expect("open"), create(&to));
+    let mut left = bytes.len();
+    while left > 0 {
+        let sent = rustix::fs::sendfile(&target, &source, None, left).expect("sendfile");
+        assert!(sent > 0);
+        left -= sent;
+    }
+    assert_same(&content(&to), &bytes, "spliced");
+}
+
+fn append_goes_to_the_end(dir: &Path) {
+    let path = dir.join("f");
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let path = &path;
+            scope.spawn(move || {
+                let mut file =
+                    OpenOptions::new().create(true).append(true).open(path).expect("open");
+                for _ in 0..200 {
+                    file.write_all(&[thread; 61]).expect("append");
+                }
+            });
+        }
+    });
+    let bytes = content(&path);
+    assert_eq!(bytes.len(), 4 * 200 * 61);
+    let whole = bytes.chunks(61).all(|record| record.iter().all(|byte| *byte == record[0]));
+    assert!(whole, "a record is mixed with another");
+}
+
+fn a_removed_file_lives_while_open(dir: &Path) {
+    let path = dir.join("f");
+    let mut file = create(&path);
+    file.write_all(&noise(2, 100_000)).expect("write");
+    fs::remove_file(&path).expect("remove");
+    file.write_all_at(b"still here", 0).expect("write");
+    drop_caches();
+    let mut bytes = Vec::new();
+    file.rewind().expect("seek");
+    file.read_to_end(&mut bytes).expect("read");
+    assert_eq!((bytes.len(), &bytes[..10]), (100_000, &b"still here"[..]));
+    assert_eq!(file.metadata().expect("stat").nlink(), 0);
+}
+
+fn an_unnamed_file_gets_a_name(dir: &Path) {
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    let open = || rustix::fs::open(dir, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    let file = File::from(open().expect("O_TMPFILE"));
+    file.write_all_at(b"nameless", 0).expect("write");
+    assert_eq!(fs::read_dir(dir).expect("list").count(), 0);
+    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+    rustix::fs::linkat(rustix::fs::CWD, name, rustix::fs::CWD, dir.join("named"), follow)
+        .expect("link");
+    drop(file);
+    drop(open().expect("another, dropped"));
+    drop_caches();
+    assert_eq!(content(&dir.join("named")), b"nameless");
+}
+
+fn many_threads_write_one_file(dir: &Path) {
+    let path = dir.join("f");
+    let file = create(&path);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let file = &file;
+            scope.spawn(move || {
+                for piece in 0..64u64 {
+                    let bytes = noise(thread * 100 + piece, 8192);
+                    file.write_all_at(&bytes, (piece * 4 + thread) * 8192).expect("write");
+                    if piece % 16 == 0 {
+                        file.sync_data().expect("fdatasync");
+                    }
+                }
+            });
+        }
+    });
+    drop_caches();
+    let bytes = content(&path);
+    for (number, piece) in bytes.chunks(8192).enumerate() {
+        let (piece_number, thread) = (number as u64 / 4, number as u64 % 4);
+        assert_same(piece, &noise(thread * 100 + piece_number, 8192), "piece");
+    }
+    let end = rustix::fs::seek(&file, SeekFrom::End(0)).expect("seek");
+    assert_eq!(end, 4 * 64 * 8192);
+}

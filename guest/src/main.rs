@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Tests of a mounted VexFS, which `vm/test` runs in guests:
+//!
+//!     vexfs-guest-tests DEVICE DIRECTORY [NAME]...
+//!
+//! Makes a file system on the device, mounts it on the directory and runs the tests (those whose names
+//! hold one of the words), each in a directory of its own. Prints a line for each, and at the end
+//! `N passed, N failed`. The device is checked after every mount.
+
+mod attributes;
+mod directories;
+mod files;
+mod mount;
+mod space;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use support::Mounted;
+
+/// A test: its name, and what it does in a directory of its own.
+type Test = (&'static str, fn(&Path));
+/// A test that mounts the device itself.
+type MountTest = (&'static str, fn(&Mounted));
+
+fn report(name: &str, outcome: std::thread::Result<()>, counts: &mut (u32, u32)) {
+    match outcome {
+        Ok(()) => {
+            counts.0 += 1;
+            println!("ok      {name}");
+        }
+        Err(_) => {
+            counts.1 += 1;
+            println!("FAILED  {name}");
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [device, directory, words @ ..] = arguments.as_slice() else {
+        eprintln!("usage: vexfs-guest-tests DEVICE DIRECTORY [NAME]...");
+        return ExitCode::from(2);
+    };
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let mounted = Mounted { device: device.into(), directory: directory.into() };
+    let mut counts = (0, 0);
+
+    let tests: Vec<&Test> = [files::TESTS, directories::TESTS, attributes::TESTS, space::TESTS]
+        .into_iter()
+        .flatten()
+        .filter(|test| chosen(test.0))
+        .collect();
+    if !tests.is_empty() {
+        mounted.format();
+        mounted.mount("");
+        for (name, test) in tests {
+            let own = mounted.directory.join(name);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                std::fs::create_dir(&own).expect("a directory for the test");
+                test(&own);
+            }));
+            report(name, outcome, &mut counts);
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            mounted.unmount();
+            mounted.check();
+        }));
+        report("unmounts_and_is_sound", outcome, &mut counts);
+    }
+    for (name, test) in mount::TESTS.iter().filter(|test| chosen(test.0)) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            mounted.format();
+            test(&mounted);
+            mounted.check();
+        }));
+        if outcome.is_err() {
+            mounted.unmount_if_mounted();
+        }
+        report(name, outcome, &mut counts);
+    }
+    println!("{} passed, {} failed", counts.0, counts.1);
+    ExitCode::from(u8::from(counts.1 > 0))
+}

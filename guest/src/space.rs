@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Space: holes, preallocation, sharing, and none left.
+
+use crate::Test;
+use crate::support::{assert_same, content, create, drop_caches, noise};
+use rustix::fs::{FallocateFlags, SeekFrom};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+pub const TESTS: &[Test] = &[
+    ("holes_are_found", holes_are_found),
+    ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
+    ("clones_share_until_written", clones_share_until_written),
+    ("ranges_are_copied_and_deduplicated", ranges_are_copied_and_deduplicated),
+    ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
+];
+
+fn holes_are_found(dir: &Path) {
+    let file = create(&dir.join("f"));
+    file.set_len(1 << 40).expect("truncate");
+    file.write_all_at(&noise(1, 8192), 1 << 20).expect("write");
+    for settled in [false, true] {
+        if settled {
+            file.sync_all().expect("fsync");
+            drop_caches();
+        }
+        let seek = |from| rustix::fs::seek(&file, from);
+        assert_eq!(seek(SeekFrom::Data(0)).expect("data"), 1 << 20);
+        assert_eq!(seek(SeekFrom::Hole(0)).expect("hole"), 0);
+        assert_eq!(seek(SeekFrom::Hole(1 << 20)).expect("hole"), (1 << 20) + 8192);
+        assert!(seek(SeekFrom::Data((1 << 20) + 8192)).is_err());
+        assert_eq!(seek(SeekFrom::Hole((1 << 40) - 1)).expect("hole"), (1 << 40) - 1);
+    }
+    assert!(file.metadata().expect("stat").blocks() <= 24);
+}
+
+fn space_is_given_zeroed_and_taken(dir: &Path) {
+    let path = dir.join("f");
+    let file = create(&path);
+    let length = 300_000;
+    let mut model = noise(4, length);
+    file.write_all_at(&model, 0).expect("write");
+    let change = |flags, at: u64, length: u64| {
+        rustix::fs::fallocate(&file, flags, at, length).expect("fallocate");
+    };
+    let keep = FallocateFlags::KEEP_SIZE;
+    change(FallocateFlags::PUNCH_HOLE | keep, 10_001, 50_000);
+    model[10_001..60_001].fill(0);
+    assert_same(&content(&path), &model, "punched");
+    change(FallocateFlags::ZERO_RANGE, 100_000, 12_345);
+    model[100_000..112_345].fill(0);
+    change(keep, 0, 1 << 20);
+    assert_eq!(file.metadata().expect("stat").len(), length as u64);
+    assert!(file.metadata().expect("stat").blocks() >= (1 << 20) / 512);
+    change(FallocateFlags::empty(), 290_000, 20_000);
+    model.resize(310_000, 0);
+    file.write_all_at(&noise(5, 9000), 305_000).expect("write into given space");
+    model.resize(314_000, 0);
+    model[305_000..].copy_from_slice(&noise(5, 9000));
+    assert_same(&content(&path), &model, "cached");
+    file.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &model, "from the device");
+}
+
+fn clones_share_until_written(dir: &Path) {
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    let bytes = noise(6, 1 << 20);
+    fs::write(&from, &bytes).expect("write");
+    let (source, target) = (File::open(&from).expect("open"), create(&to));
+    rustix::fs::ioctl_ficlone(&target, &source).expect("clone");
+    assert_same(&content(&to), &bytes, "clone");
+    target.write_all_at(b"changed", 500_000).expect("write");
+    rustix::fs::sync();
+    drop_caches();
+    assert_same(&content(&from), &bytes, "source");
+    let mut changed = bytes.clone();
+    changed[500_000..500_007].copy_from_slice(b"changed");
+    assert_same(&content(&to), &changed, "clone, changed");
+}
+
+fn ranges_are_copied_and_deduplicated(dir: &Path) {
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    let bytes = noise(7, 400_000);
+    fs::write(&from, &bytes).expect("write");
+    fs::write(&to, noise(8, 100_000)).expect("write");
+    let (source, target) = (File::open(&from).expect("open"), create(&to));
+    let (mut at, mut to_at) = (4096u64, 8192u64);
+    let mut left = 200_000usize;
+    while left > 0 {
+        let copied =
+            rustix::fs::copy_file_range(&source, Some(&mut at), &target, Some(&mut to_at), left)
+                .expect("copy_file_range");
+        assert!(copied > 0);
+        left -= copied;
+    }
+    let mut model = noise(8, 100_000);
+    model.resize(208_192, 0);
+    model[8192..].copy_from_slice(&bytes[4096..204_096]);
+    assert_same(&content(&to), &model, "copied");
+    rustix::fs::sync();
+    drop_caches();
+    assert_same(&content(&to), &model, "copied, from the device");
+}
+
+fn a_full_disk_says_so_and_recovers(dir: &Path) {
+    let mut files = Vec::new();
+    let chunk = noise(11, 1 << 20);
+    let full = 'fill: loop {
+        let path = dir.join(format!("filler{}", files.len()));
+        let mut file = create(&path);
+        files.push(path);
+        for _ in 0..16 {
+            if let Err(error) = file.write_all(&chunk) {
+                break 'fill error;
+            }
+        }
+        if let Err(error) = file.sync_all() {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    // What was written whole is whole.
+    for path in files.iter().take(files.len() - 1) {
+        let bytes = content(path);
+        assert!(bytes.chunks(1 << 20).all(|piece| piece == chunk), "{}", path.display());
+    }
+    for path in &files {
+        fs::remove_file(path).expect("removing needs no space");
+    }
+    rustix::fs::sync();
+    fs::write(dir.join("after"), &chunk).expect("there is space again");
+    File::open(dir.join("after")).and_then(|file| file.sync_all()).expect("fsync");
+}

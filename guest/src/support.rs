@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! What the tests share.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A device and where it is mounted.
+pub struct Mounted {
+    /// The block device.
+    pub device: PathBuf,
+    /// The mount point.
+    pub directory: PathBuf,
+}
+
+/// Runs a program, which must succeed, and returns what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+pub fn c_string(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("a path has no zero byte")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+impl Mounted {
+    /// Makes a new file system on the device.
+    pub fn format(&self) {
+        run("mkfs.vexfs", &["-q", "-f", text(&self.device)]);
+    }
+
+    /// Mounts it; `options` as `mount -o` has them.
+    pub fn mount(&self, options: &str) {
+        self.try_mount(options).expect("mount");
+    }
+
+    /// Mounts it, or tells why not.
+    pub fn try_mount(&self, options: &str) -> Result<(), std::io::Error> {
+        let (device, directory) = (c_string(&self.device), c_string(&self.directory));
+        let options = CString::new(options).expect("no zero byte");
+        // SAFETY: all are strings that live through the call.
+        let result = unsafe {
+            libc::mount(
+                device.as_ptr(),
+                directory.as_ptr(),
+                c"vexfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    }
+
+    /// Mounts it again with these flags and options.
+    pub fn remount(&self, flags: libc::c_ulong, options: &str) -> Result<(), std::io::Error> {
+        let directory = c_string(&self.directory);
+        let options = CString::new(options).expect("no zero byte");
+        // SAFETY: as for `try_mount`.
+        let result = unsafe {
+            libc::mount(
+                c"none".as_ptr(),
+                directory.as_ptr(),
+                c"vexfs".as_ptr(),
+                libc::MS_REMOUNT | flags,
+                options.as_ptr().cast(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    }
+
+    /// Unmounts it.
+    pub fn unmount(&self) {
+        assert!(self.unmount_if_mounted(), "umount: {}", std::io::Error::last_os_error());
+    }
+
+    /// Unmounts it; false if that failed.
+    pub fn unmount_if_mounted(&self) -> bool {
+        // SAFETY: the path lives through the call.
+        unsafe { libc::umount2(c_string(&self.directory).as_ptr(), 0) == 0 }
+    }
+
+    /// Unmounts it and mounts it again.
+    pub fn cycle(&self) {
+        self.unmount();
+        self.mount("");
+    }
+
+    /// The checker finds nothing to say.
+    pub fn check(&self) {
+        run("fsck.vexfs", &["-n", "-f", text(&self.device)]);
+    }
+}
+
+/// Empties the page cache and the caches of inodes and names.
+pub fn drop_caches() {
+    std::fs::write("/proc/sys/vm/drop_caches", "3").expect("caches can be dropped");
+}
+
+/// Bytes that look random and depend on the seed alone.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect()
+}
+
+/// Numbers that depend on the seed alone.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next, below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
+
+/// Opens for reading and writing, and makes the file.
+pub fn create(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All bytes of a file.
+pub fn content(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("readable");
+    bytes
+}
+
+/// The bytes are these; shown is where they are not.
+pub fn assert_same(found: &[u8], wanted: &[u8], what: &str) {
+    assert_eq!(found.len(), wanted.len(), "{what}: length");
+    if let Some(at) = (0..found.len()).find(|at| found[*at] != wanted[*at]) {
+        panic!("{what}: byte {at} is {:#x} and not {:#x}", found[at], wanted[at]);
+    }
+}
+
+/// The errno of a result that must be an error.
+pub fn errno<T>(result: Result<T, rustix::io::Errno>) -> i32 {
+    result.err().expect("an error").raw_os_error()
+}
