@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 # The commands of this project. Each says what it needs when something is missing.
 
-.PHONY: help build demo test bench install clean
+.PHONY: help build demo test bench module install clean
 
 PREFIX ?= /usr/local
 
@@ -22,6 +22,9 @@ test: ## every test; ends with `N passed, N failed`
 bench: ## the figures of docs/performance.md
 	@tools/require cargo
 	@tools/bench
+
+module: ## the kernel module, kernel/vexfs.ko; KDIR=DIR for another kernel than the running one
+	@kernel/module $(if $(KDIR),--kernel-dir "$(KDIR)")
 
 install: build ## tools, man pages and completions, below $(PREFIX)
 	@tools/install "$(DESTDIR)$(PREFIX)"

@@ -154,7 +154,7 @@ static int info(struct super_block *sb, void __user *argument)
 		.tree_levels = status.tree_levels,
 		.collections = sums.count,
 		.collections_max = 4096,
-		.dimension_max = 65536,
+		.dimension_max = 16384,
 		.queries_max = 1024,
 		.k_max = 4096,
 		.effort_max = 16384,
@@ -884,8 +884,8 @@ static int search(struct file *file, void __user *argument)
 	}
 	query.queries = queries;
 	query.queries_bytes = args.queries_bytes;
-	if (args.flags & VEXFS_SEARCH_SUFFIX) {
-		suffix = take_bytes(args.suffix, max(args.suffix_bytes, 1U));
+	if (args.flags & VEXFS_SEARCH_SUFFIX && args.suffix_bytes) {
+		suffix = take_bytes(args.suffix, args.suffix_bytes);
 		if (IS_ERR(suffix)) {
 			error = PTR_ERR(suffix);
 			suffix = NULL;
