@@ -555,3 +555,53 @@ fn nothing_that_an_image_says_makes_a_write_reach_the_superblocks() {
         assert!(!reserved.iter().any(|taken| (taken.start..taken.end()).contains(&run.start)));
     }
 }
+
+#[test]
+fn small_files_are_completed_in_the_tree_and_blocks_put_off() {
+    let memory = Memory::new(4 << 20);
+    let fs = format(&memory, 12);
+    let number = create(&fs, "small");
+    let version = fs.touch_data(number).unwrap();
+    fs.complete_inline(number, b"a few bytes").unwrap();
+    let inode = fs.inode(number).unwrap();
+    assert_eq!((inode.size, inode.blocks, inode.content_version), (11, 0, version));
+    assert!(read(&fs, number, 0, 99) == b"a few bytes");
+    fs.complete_inline(number, b"fewer").unwrap();
+    assert!(read(&fs, number, 0, 99) == b"fewer");
+    assert_eq!(fs.complete_inline(number, &[1; 2000]), Err(Error::Busy));
+    let large = create(&fs, "large");
+    fs.write(large, 0, &[2; 9000]).unwrap();
+    assert_eq!(fs.complete_inline(large, b"x"), Err(Error::Busy));
+    // What is allocated and put off is reserved as before.
+    fs.reserve(20).unwrap();
+    let before = fs.status().blocks_available;
+    for piece in fs.allocate(large, 100, 20, 20).unwrap() {
+        fs.put_off(&piece, piece.blocks);
+    }
+    assert_eq!(fs.status().blocks_available, before);
+    fs.unreserve(20);
+    audit(&fs);
+}
+
+#[test]
+fn a_host_can_forbid_writing_and_stop_it() {
+    let memory = Memory::new(4 << 20);
+    let fs = format(&memory, 12);
+    let number = create(&fs, "f");
+    fs.commit().unwrap();
+    fs.set_read_only(true).unwrap();
+    assert_eq!(fs.write(number, 0, b"x"), Err(Error::ReadOnly));
+    assert!(fs.is_read_only() && fs.inode(number).is_ok());
+    fs.set_read_only(false).unwrap();
+    fs.write(number, 0, b"x").unwrap();
+    let cached = fs.cached_nodes();
+    assert!(cached > 0 && fs.drop_cached_nodes(cached) <= cached);
+    assert!(read(&fs, number, 0, 9) == b"x");
+    fs.stop();
+    assert_eq!(fs.write(number, 0, b"y"), Err(Error::Poisoned));
+    assert_eq!(fs.commit(), Err(Error::Poisoned));
+    drop(fs);
+    // What was not committed is lost, as if the power had gone.
+    let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    assert_eq!(fs.inode(number).unwrap().size, 0);
+}

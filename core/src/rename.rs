@@ -58,7 +58,8 @@ impl FileSystem {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        self.rename_with(parent, name, new_parent, new_name, mode, None)
+        let (from, to) = (End { parent, name }, End { parent: new_parent, name: new_name });
+        self.rename_end(from, to, mode, None)
     }
 
     /// As [`FileSystem::rename`], and makes `whiteout`, which is no directory, under the old name.
@@ -77,27 +78,25 @@ impl FileSystem {
         if mode == RenameMode::Exchange || whiteout.mode & MODE_TYPE == MODE_DIRECTORY {
             return Err(Error::Invalid("what a rename leaves behind"));
         }
-        self.rename_with(parent, name, new_parent, new_name, mode, Some(whiteout))
+        let (from, to) = (End { parent, name }, End { parent: new_parent, name: new_name });
+        self.rename_end(from, to, mode, Some(whiteout))
     }
 
-    fn rename_with(
+    fn rename_end(
         &self,
-        parent: u64,
-        name: &[u8],
-        new_parent: u64,
-        new_name: &[u8],
+        from: End<'_>,
+        to: End<'_>,
         mode: RenameMode,
         whiteout: Option<&NewInode>,
     ) -> Result<()> {
+        let End { parent, name } = from;
         names::check_entry_name(name)?;
-        names::check_entry_name(new_name)?;
+        names::check_entry_name(to.name)?;
         let now = self.host.clock.now();
-        let from = End { parent, name };
-        let to = End { parent: new_parent, name: new_name };
         // Two entries, four links, four inodes and a note, at most.
         let rename = |tree: &mut Tree| -> Result<Option<u64>> {
             Inode::load_directory(tree, parent)?;
-            if Inode::load_directory(tree, new_parent)?.links == 0 {
+            if Inode::load_directory(tree, to.parent)?.links == 0 {
                 return Err(Error::NotFound);
             }
             let source = load(tree, from)?.ok_or(Error::NotFound)?;
@@ -107,7 +106,7 @@ impl FileSystem {
                 (RenameMode::Exchange, None) => return Err(Error::NotFound),
                 _ => {}
             }
-            if source.inode.is_directory() && is_below(tree, new_parent, source.target.inode)? {
+            if source.inode.is_directory() && is_below(tree, to.parent, source.target.inode)? {
                 return Err(Error::Invalid("a directory cannot be moved below itself"));
             }
             match (mode, present) {

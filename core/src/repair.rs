@@ -12,6 +12,8 @@ mod collections;
 mod directories;
 mod inodes;
 mod items;
+#[cfg(test)]
+mod node_tests;
 mod state;
 #[cfg(test)]
 mod tests;
