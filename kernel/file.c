@@ -223,12 +223,29 @@ out:
 	return error;
 }
 
+/* Shares a range of blocks; the inodes are locked, and their sizes those that the core knows. */
+static int share(struct inode *source, loff_t from, struct inode *target, loff_t to, loff_t length)
+{
+	loff_t end = to + length;
+	int error = vexfs_settle_range(target, to, end - 1);
+
+	if (error)
+		return error;
+	error = vexfs_core_clone_range(vexfs_core_of(source), source->i_ino, from, target->i_ino, to,
+				       length);
+	vexfs_settled(target);
+	if (!error && end > i_size_read(target)) {
+		vexfs_zero_behind_end(target, i_size_read(target));
+		i_size_write(target, end);
+	}
+	return error;
+}
+
 static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_file, loff_t to,
 			  loff_t length, unsigned int flags)
 {
 	struct inode *source = file_inode(from_file), *target = file_inode(to_file);
 	bool whole, dedupe = flags & REMAP_FILE_DEDUP;
-	loff_t end;
 	int error;
 
 	if (unlikely(VEXFS_SB(source->i_sb)->stopped))
@@ -238,24 +255,16 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 	lock_two_nondirectories(source, target);
 	filemap_invalidate_lock_two(source->i_mapping, target->i_mapping);
 	error = generic_remap_file_range_prep(from_file, from, to_file, to, &length, flags);
-	if (error || !length)
+	if (error)
 		goto out;
 	whole = !from && !to && length == i_size_read(source) && length >= i_size_read(target) &&
 		!dedupe;
-	/* The core's sizes have to be those of the page cache. */
-	error = filemap_write_and_wait(source->i_mapping) ?:
-		filemap_write_and_wait(target->i_mapping) ?:
-		vexfs_settle_range(target, to, to + length - 1);
-	if (error)
+	if (!length && !whole)
 		goto out;
-	error = vexfs_core_clone_range(vexfs_core_of(source), source->i_ino, from, target->i_ino, to,
-				       length);
-	vexfs_settled(target);
-	end = to + length;
-	if (!error && end > i_size_read(target)) {
-		vexfs_zero_behind_end(target, i_size_read(target));
-		i_size_write(target, end);
-	}
+	/* The core's sizes have to be those of the page cache. */
+	error = filemap_write_and_wait(source->i_mapping) ?: filemap_write_and_wait(target->i_mapping);
+	if (!error && length)
+		error = share(source, from, target, to, length);
 	/* A file cloned as a whole carries its vectors. */
 	if (!error && whole) {
 		u64 cloned;

@@ -9,22 +9,65 @@
 #define KICK_DELAY (HZ / 2)
 #define COLLECTIONS_AT_ONCE 64
 
+static bool add_collection(void *context, const struct vexfs_collection *collection)
+{
+	struct vexfs_index_sums *sums = context;
+
+	sums->collections++;
+	sums->vectors += collection->rows;
+	sums->indexed += collection->indexed;
+	sums->unindexed += collection->unindexed;
+	sums->bytes += collection->memory_bytes;
+	sums->damaged += collection->damaged + collection->graph_damaged;
+	return true;
+}
+
+/* Sums all collections up. */
+int vexfs_index_sum(struct vexfs_super *super, struct vexfs_index_sums *sums)
+{
+	memset(sums, 0, sizeof(*sums));
+	return vexfs_core_collections(super->core, add_collection, sums);
+}
+
 struct numbers {
 	u64 bytes;
+	bool all; /* not only those with work to do */
+	u32 after; /* none up to this number */
 	u32 count;
 	u32 list[COLLECTIONS_AT_ONCE];
 };
 
-static bool note_unindexed(void *context, const struct vexfs_collection *collection)
+static bool note_number(void *context, const struct vexfs_collection *collection)
 {
 	struct numbers *numbers = context;
 
 	numbers->bytes += collection->memory_bytes;
-	if (!collection->unindexed && !collection->graph_damaged)
+	if (collection->number <= numbers->after)
+		return true;
+	if (!numbers->all && !collection->unindexed && !collection->graph_damaged)
 		return true;
 	if (numbers->count < COLLECTIONS_AT_ONCE)
 		numbers->list[numbers->count++] = collection->number;
 	return true;
+}
+
+/* Loads every collection, as index=preload asks. */
+static void preload(struct vexfs_super *super)
+{
+	struct numbers numbers = { .all = true };
+	struct vexfs_graph_work done;
+	u32 i;
+
+	do {
+		numbers.count = 0;
+		if (vexfs_core_collections(super->core, note_number, &numbers))
+			return;
+		/* Those that do not fit, or went meanwhile, are the search's to meet. */
+		for (i = 0; i < numbers.count; i++) {
+			numbers.after = numbers.list[i];
+			vexfs_core_collection_maintain(super->core, numbers.after, 0, &done);
+		}
+	} while (numbers.count == COLLECTIONS_AT_ONCE);
 }
 
 void vexfs_index_work(struct work_struct *work)
@@ -35,7 +78,11 @@ void vexfs_index_work(struct work_struct *work)
 	u64 left = 0;
 	u32 i;
 
-	if (super->stopped || vexfs_core_collections(super->core, note_unindexed, &numbers))
+	if (super->options.preload && !super->preloaded) {
+		super->preloaded = true;
+		preload(super);
+	}
+	if (super->stopped || vexfs_core_collections(super->core, note_number, &numbers))
 		return;
 	WRITE_ONCE(super->index_bytes, numbers.bytes);
 	if (super->index_paused || sb_rdonly(sb))

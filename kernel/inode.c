@@ -264,7 +264,6 @@ static int set_size(struct inode *inode, loff_t size)
 
 	if (error)
 		return error;
-	inode_dio_wait(inode);
 	/* What was written and is to stay goes first, so that no state lacks it. */
 	error = filemap_write_and_wait_range(mapping, 0, min(size, old) ? min(size, old) - 1 : 0);
 	if (error)
@@ -275,7 +274,7 @@ static int set_size(struct inode *inode, loff_t size)
 		if (size > old)
 			vexfs_zero_behind_end(inode, old);
 		truncate_setsize(inode, size);
-		/* No writeback has blocks of what is cut off. */
+		/* No writeback has allocated blocks for what is cut off. */
 		mutex_lock(&VEXFS_I(inode)->writeback_lock);
 		vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(size, i_blocksize(inode)), U64_MAX);
 		error = vexfs_core_truncate(vexfs_core_of(inode), inode->i_ino, size);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* ioctl: what every file system has; the vectors' are in vectors.c. */
+/* ioctl and io_uring: what every file system has, and which command of uapi/vexfs.h is asked for. */
 
 #include <linux/blkdev.h>
 #include <linux/capability.h>
 #include <linux/compat.h>
 #include <linux/mount.h>
+#include <linux/nospec.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
@@ -13,7 +14,7 @@
 #include <linux/io_uring.h>
 #endif
 
-#include "vexfs.h"
+#include "commands.h"
 
 /* As other file systems have it, in no header of the kernel yet. */
 #define IOC_SHUTDOWN _IOR('X', 125, __u32)
@@ -87,6 +88,57 @@ static int get_label(struct super_block *sb, char __user *argument)
 	return copy_to_user(argument, label, sizeof(label)) ? -EFAULT : 0;
 }
 
+/* ---- the commands of uapi/vexfs.h ---- */
+
+int vexfs_take(void *place, size_t known, const void __user *argument)
+{
+	u32 given;
+
+	if (get_user(given, (const u32 __user *)argument))
+		return -EFAULT;
+	if (given < known)
+		return -EINVAL;
+	if (given > PAGE_SIZE)
+		return -E2BIG;
+	return copy_struct_from_user(place, known, argument, given);
+}
+
+int vexfs_give(void __user *argument, const void *place, size_t known)
+{
+	return copy_to_user(argument, place, known) ? -EFAULT : 0;
+}
+
+static int (*const commands[])(struct file *file, void __user *argument) = {
+	[_IOC_NR(VEXFS_IOC_INFO)] = vexfs_command_info,
+	[_IOC_NR(VEXFS_IOC_COLLECTION_CREATE)] = vexfs_command_collection_create,
+	[_IOC_NR(VEXFS_IOC_COLLECTION_LIST)] = vexfs_command_collection_list,
+	[_IOC_NR(VEXFS_IOC_COLLECTION_SHOW)] = vexfs_command_collection_show,
+	[_IOC_NR(VEXFS_IOC_COLLECTION_MAINTAIN)] = vexfs_command_collection_maintain,
+	[_IOC_NR(VEXFS_IOC_COLLECTION_DROP)] = vexfs_command_collection_drop,
+	[_IOC_NR(VEXFS_IOC_PUT)] = vexfs_command_put,
+	[_IOC_NR(VEXFS_IOC_GET)] = vexfs_command_get,
+	[_IOC_NR(VEXFS_IOC_REMOVE)] = vexfs_command_remove,
+	[_IOC_NR(VEXFS_IOC_LIST)] = vexfs_command_list,
+	[_IOC_NR(VEXFS_IOC_ROWS)] = vexfs_command_rows,
+	[_IOC_NR(VEXFS_IOC_SEARCH)] = vexfs_command_search,
+	[_IOC_NR(VEXFS_IOC_PATHS)] = vexfs_command_paths,
+};
+
+/* Whatever size the command's number has: a caller with a newer header has a larger one. */
+static long run_command(struct file *file, unsigned int command, void __user *argument)
+{
+	unsigned int number = _IOC_NR(command);
+
+	if (_IOC_TYPE(command) != VEXFS_IOC_TYPE || _IOC_DIR(command) != (_IOC_READ | _IOC_WRITE) ||
+	    number >= ARRAY_SIZE(commands))
+		return -ENOTTY;
+	if (unlikely(VEXFS_SB(file_inode(file)->i_sb)->stopped))
+		return -EIO;
+	return commands[array_index_nospec(number, ARRAY_SIZE(commands))](file, argument);
+}
+
+/* ---- which is asked ---- */
+
 long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
@@ -100,7 +152,7 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 	case FS_IOC_SETFSLABEL:
 		return set_label(file, pointer);
 	default:
-		return vexfs_vector_command(file, command, pointer);
+		return run_command(file, command, pointer);
 	}
 }
 
@@ -129,5 +181,5 @@ int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags)
 	/* All of them may sleep: a worker runs them, on behalf of who asked. */
 	if (issue_flags & IO_URING_F_NONBLOCK)
 		return -EAGAIN;
-	return vexfs_vector_command(command->file, command->cmd_op, u64_to_user_ptr(pointer));
+	return run_command(command->file, command->cmd_op, u64_to_user_ptr(pointer));
 }

@@ -136,8 +136,6 @@ static struct inode *vexfs_alloc_inode(struct super_block *sb)
 	vi->held = false;
 	vi->version_noted = false;
 	vi->content_version = 0;
-	vi->ahead_from = 0;
-	vi->ahead_to = 0;
 	return &vi->vfs;
 }
 
@@ -168,7 +166,7 @@ static int vexfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 
 	if (error)
 		return error;
-	stat->f_type = VEXFS_MAGIC;
+	stat->f_type = VEXFS_SUPER_MAGIC;
 	stat->f_bsize = status.block_bytes;
 	stat->f_blocks = status.blocks;
 	stat->f_bfree = status.blocks_free;
@@ -413,7 +411,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	}
 	super->inline_bytes_max = status.inline_bytes_max;
 	vexfs_set_uuid(sb, status.uuid);
-	sb->s_magic = VEXFS_MAGIC;
+	sb->s_magic = VEXFS_SUPER_MAGIC;
 	sb->s_op = &vexfs_super_operations;
 	sb->s_xattr = (void *)vexfs_xattr_handlers();
 	sb->s_export_op = &vexfs_export_operations;

@@ -38,33 +38,11 @@ SHOW_STATUS(cache_bytes, cache_bytes)
 
 /* ---- collections ---- */
 
-struct index_sums {
-	u64 collections;
-	u64 vectors;
-	u64 indexed;
-	u64 unindexed;
-	u64 bytes;
-	u64 damaged;
-};
-
-static bool add_collection(void *context, const struct vexfs_collection *collection)
-{
-	struct index_sums *sums = context;
-
-	sums->collections++;
-	sums->vectors += collection->rows;
-	sums->indexed += collection->indexed;
-	sums->unindexed += collection->unindexed;
-	sums->bytes += collection->memory_bytes;
-	sums->damaged += collection->damaged + collection->graph_damaged;
-	return true;
-}
-
 #define SHOW_INDEX(name, field)                                                                    \
 	static ssize_t name##_show(struct vexfs_super *super, char *out)                           \
 	{                                                                                          \
-		struct index_sums sums = {};                                                       \
-		int error = vexfs_core_collections(super->core, add_collection, &sums);            \
+		struct vexfs_index_sums sums;                                                      \
+		int error = vexfs_index_sum(super, &sums);                                         \
                                                                                                    \
 		return error ?: sysfs_emit(out, "%llu\n", sums.field);                             \
 	}

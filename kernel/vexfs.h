@@ -15,8 +15,8 @@
 
 #include "boundary.h"
 #include "compat.h"
+#include "uapi/vexfs.h"
 
-#define VEXFS_MAGIC 0x56584653 /* "VXFS" */
 #define VEXFS_ROOT_INODE 1
 #define VEXFS_NAME_BYTES_MAX 255
 /* What the format allows. */
@@ -59,6 +59,7 @@ struct vexfs_super {
 	struct work_struct index_shrink;
 	struct work_struct shut_down;
 	bool index_paused;
+	bool preloaded;
 	u64 index_bytes; /* of memory, when it was last looked at */
 	u64 index_left; /* vectors that the last step left for others */
 	u32 index_step_rows; /* vectors that one step adds to a graph */
@@ -81,18 +82,12 @@ struct vexfs_inode {
 	bool held;
 	/* The content version has moved since anybody was told of it; under the inode's lock. */
 	bool version_noted;
-	/*
-	 * The blocks with a reservation in the core: those that are dirty in the page cache, or about
-	 * to be. Words of CLAIM_BITS bits, as values by number of the word.
-	 */
+	/* The blocks with a reservation in the core, and how many they are (claims.c). */
 	struct xarray claims;
 	u64 claimed;
 	struct mutex claims_lock;
-	/* One writeback at a time: it allocates ahead of what it writes. */
+	/* One writeback at a time, as it allocates ahead of what it writes; nothing is cut meanwhile. */
 	struct mutex writeback_lock;
-	/* Blocks allocated ahead; under claims_lock. */
-	u64 ahead_from;
-	u64 ahead_to;
 };
 
 static inline struct vexfs_super *VEXFS_SB(const struct super_block *sb)
@@ -160,20 +155,28 @@ extern const struct file_operations vexfs_file_operations;
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync);
 int vexfs_note_bytes_change(struct inode *inode);
 
-/* address_space.c */
-extern const struct address_space_operations vexfs_address_space_operations;
-extern const struct iomap_ops vexfs_report_iomap_ops;
-ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from);
-ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to);
-ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from);
-vm_fault_t vexfs_mkwrite(struct vm_fault *vmf);
+/* claims.c */
+u64 vexfs_claims_count(struct inode *inode);
+void vexfs_claims_drop(struct inode *inode, u64 first, u64 end);
+
+/* page_io.c */
 int vexfs_io_init(void);
 void vexfs_io_exit(void);
 void vexfs_io_work(struct work_struct *work);
-u64 vexfs_claims_count(struct inode *inode);
-void vexfs_claims_drop(struct inode *inode, u64 first, u64 end);
+
+/* page_write.c */
+ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from);
+vm_fault_t vexfs_mkwrite(struct vm_fault *vmf);
 int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end);
 void vexfs_settled(struct inode *inode);
+
+/* direct.c */
+ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to);
+ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from);
+
+/* address_space.c */
+extern const struct address_space_operations vexfs_address_space_operations;
+extern const struct iomap_ops vexfs_report_iomap_ops;
 
 /* xattr.c */
 const void *vexfs_xattr_handlers(void);
@@ -197,10 +200,17 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument);
 int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags);
 
-/* vectors.c */
-long vexfs_vector_command(struct file *file, unsigned int command, void __user *argument);
-
 /* index.c */
+struct vexfs_index_sums {
+	u64 collections;
+	u64 vectors;
+	u64 indexed;
+	u64 unindexed;
+	u64 bytes; /* of memory */
+	u64 damaged;
+};
+
+int vexfs_index_sum(struct vexfs_super *super, struct vexfs_index_sums *sums);
 void vexfs_index_work(struct work_struct *work);
 void vexfs_index_shrink(struct work_struct *work);
 void vexfs_index_kick(struct vexfs_super *super);

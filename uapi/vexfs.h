@@ -3,8 +3,8 @@
  * Vectors on a mounted VexFS, by ioctl(2) and by IORING_OP_URING_CMD.
  *
  * Every command takes a pointer to a structure that begins with its size in bytes as the caller knows
- * it. A kernel that knows more takes the rest as zeros; one that knows less refuses a rest that is not
- * zero (E2BIG). Fields marked "out" are written by the kernel, all others read; reserved fields and
+ * it: at least that of the first version, which this is (EINVAL). A kernel that knows more takes the
+ * rest as zeros; one that knows less refuses a rest that is not zero (E2BIG). Fields marked "out" are written by the kernel, all others read; reserved fields and
  * unknown flags must be zero (EINVAL). A pointer travels as __u64, and the layout is the same for
  * 32-bit callers. An unknown command gives ENOTTY.
  *

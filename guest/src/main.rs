@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! Tests of a mounted VexFS, which `vm/test` runs in guests:
+//! Tests of a mounted VexFS, to be run in a guest with `vm/run --disk FILE --add ...`:
 //!
 //!     vexfs-guest-tests DEVICE DIRECTORY [NAME]...
 //!

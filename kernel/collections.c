@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Collections, as uapi/vexfs.h has them: made, listed, shown, brought up to date, dropped. */
+
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/mm.h>
+#include <linux/mount.h>
+#include <linux/slab.h>
+
+#include "commands.h"
+
+static_assert(sizeof(struct vexfs_ioc_collection) == 592);
+
+/* Collections are everybody's to see, and the owner's to make. */
+static bool may_manage(struct super_block *sb)
+{
+	return capable(CAP_SYS_ADMIN) ||
+	       uid_eq(current_fsuid(), d_inode(sb->s_root)->i_uid);
+}
+
+static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collection *in)
+{
+	*out = (struct vexfs_ioc_collection){
+		.rows = in->rows,
+		.indexed = in->indexed,
+		.unindexed = in->unindexed,
+		.damaged = in->damaged,
+		.memory_bytes = in->memory_bytes,
+		.stored_bytes = in->stored_bytes,
+		.created_seconds = in->created_seconds,
+		.number = in->number,
+		.dimension = in->dimension,
+		.build_effort = in->build_effort,
+		.degree = in->degree,
+		.element = in->element,
+		.metric = in->metric,
+		.quantization = in->quantization,
+		.loaded = in->loaded,
+		.graph_damaged = in->graph_damaged,
+		.name_bytes = min_t(size_t, in->name_bytes, VEXFS_COLLECTION_NAME_BYTES),
+		.model_bytes = min_t(size_t, in->model_bytes, VEXFS_MODEL_BYTES),
+	};
+	memcpy(out->name, in->name, out->name_bytes);
+	memcpy(out->model, in->model, out->model_bytes);
+}
+
+static bool describe_one(void *context, const struct vexfs_collection *collection)
+{
+	describe(context, collection);
+	return false;
+}
+
+int vexfs_describe_collection(struct super_block *sb, u32 number, struct vexfs_ioc_collection *out)
+{
+	return vexfs_check(sb, vexfs_core_collection_by_number(VEXFS_SB(sb)->core, number, describe_one,
+							       out),
+			   "collection", number);
+}
+
+/* Whether a name is ended and the rest of its room is zeros. */
+static bool is_padded(const char *name, size_t room)
+{
+	size_t length = strnlen(name, room);
+
+	return length < room && !memchr_inv(name + length, 0, room - length);
+}
+
+int vexfs_command_collection_create(struct file *file, void __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_ioc_collection_create *args = kmalloc(sizeof(*args), GFP_KERNEL);
+	struct vexfs_ioc_collection *wanted;
+	struct vexfs_new_collection new;
+	u32 number;
+	int error;
+
+	if (!args)
+		return -ENOMEM;
+	wanted = &args->collection;
+	error = vexfs_take(args, sizeof(*args), argument);
+	if (error)
+		goto out;
+	error = -EINVAL;
+	if (args->flags || wanted->rows || wanted->indexed || wanted->unindexed || wanted->damaged ||
+	    wanted->memory_bytes || wanted->stored_bytes || wanted->created_seconds ||
+	    wanted->number || wanted->loaded || wanted->graph_damaged || wanted->name_bytes ||
+	    wanted->model_bytes || memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
+	    !is_padded(wanted->name, sizeof(wanted->name)) ||
+	    !is_padded(wanted->model, sizeof(wanted->model)))
+		goto out;
+	error = -EPERM;
+	if (!may_manage(sb))
+		goto out;
+	new = (struct vexfs_new_collection){
+		.name = wanted->name,
+		.name_bytes = strlen(wanted->name),
+		.model = wanted->model,
+		.model_bytes = strlen(wanted->model),
+		.dimension = wanted->dimension,
+		.build_effort = wanted->build_effort,
+		.degree = wanted->degree,
+		.element = wanted->element,
+		.metric = wanted->metric,
+		.quantization = wanted->quantization,
+	};
+	error = mnt_want_write_file(file);
+	if (error)
+		goto out;
+	error = vexfs_core_collection_create(VEXFS_SB(sb)->core, &new, &number);
+	vexfs_check(sb, error, "collections", 0);
+	mnt_drop_write_file(file);
+	if (error)
+		goto out;
+	error = vexfs_describe_collection(sb, number, wanted) ?: vexfs_give(argument, args, sizeof(*args));
+out:
+	kfree(args);
+	return error;
+}
+
+struct collection_list {
+	struct vexfs_ioc_collection *out;
+	u32 after;
+	u32 count;
+	u32 most;
+};
+
+static bool note_collection(void *context, const struct vexfs_collection *collection)
+{
+	struct collection_list *list = context;
+
+	if (collection->number <= list->after)
+		return true;
+	if (list->count == list->most)
+		return false;
+	describe(&list->out[list->count++], collection);
+	return true;
+}
+
+int vexfs_command_collection_list(struct file *file, void __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_ioc_collection_list args;
+	struct collection_list list = {};
+	int error = TAKE(args, argument);
+
+	if (error)
+		return error;
+	if (args.flags || !args.count)
+		return -EINVAL;
+	list.most = min(args.count, 4096U);
+	list.after = args.after;
+	list.out = kvcalloc(list.most, sizeof(*list.out), GFP_KERNEL);
+	if (!list.out)
+		return -ENOMEM;
+	error = vexfs_core_collections(VEXFS_SB(sb)->core, note_collection, &list);
+	vexfs_check(sb, error, "collections", 0);
+	if (!error && copy_to_user(u64_to_user_ptr(args.collections), list.out,
+				   list.count * sizeof(*list.out)))
+		error = -EFAULT;
+	args.count = list.count;
+	if (list.count)
+		args.after = list.out[list.count - 1].number;
+	kvfree(list.out);
+	return error ?: GIVE(args, argument);
+}
+
+int vexfs_command_collection_show(struct file *file, void __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_ioc_collection_show *args = kmalloc(sizeof(*args), GFP_KERNEL);
+	struct vexfs_ioc_collection *wanted;
+	u32 number;
+	int error;
+
+	if (!args)
+		return -ENOMEM;
+	wanted = &args->collection;
+	error = vexfs_take(args, sizeof(*args), argument);
+	if (error)
+		goto out;
+	error = -EINVAL;
+	if (args->flags || !is_padded(wanted->name, sizeof(wanted->name)) ||
+	    (!wanted->number == !wanted->name[0]))
+		goto out;
+	number = wanted->number;
+	error = 0;
+	if (!number)
+		error = vexfs_core_collection_number(VEXFS_SB(sb)->core, wanted->name,
+						     strlen(wanted->name), &number);
+	error = error ?: vexfs_describe_collection(sb, number, wanted) ?: vexfs_give(argument, args, sizeof(*args));
+out:
+	kfree(args);
+	return error;
+}
+
+struct name {
+	char text[256];
+	u32 bytes;
+};
+
+static bool note_collection_name(void *context, const struct vexfs_collection *collection)
+{
+	struct name *name = context;
+
+	name->bytes = min_t(size_t, collection->name_bytes, sizeof(name->text));
+	memcpy(name->text, collection->name, name->bytes);
+	return false;
+}
+
+static int name_of(struct super_block *sb, u32 number, struct name *name)
+{
+	return vexfs_core_collection_by_number(VEXFS_SB(sb)->core, number, note_collection_name, name);
+}
+
+/* A step of bringing a graph up to date, after which others get a turn and signals count. */
+#define MAINTAIN_ROWS 4096
+
+int vexfs_command_collection_maintain(struct file *file, void __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_core *core = VEXFS_SB(sb)->core;
+	struct vexfs_ioc_collection_maintain args;
+	struct vexfs_graph_work done;
+	int error = TAKE(args, argument);
+
+	if (error)
+		return error;
+	if (args.flags & ~VEXFS_MAINTAIN_REBUILD || args.reserved || args.inserted || args.removed ||
+	    args.left)
+		return -EINVAL;
+	if (!may_manage(sb))
+		return -EPERM;
+	error = mnt_want_write_file(file);
+	if (error)
+		return error;
+	if (args.flags & VEXFS_MAINTAIN_REBUILD) {
+		struct name *name = kmalloc(sizeof(*name), GFP_KERNEL);
+
+		error = name ? name_of(sb, args.number, name) : -ENOMEM;
+		if (!error)
+			error = vexfs_core_collection_rebuild(core, name->text, name->bytes, &done);
+		kfree(name);
+		if (!error) {
+			args.inserted = done.inserted;
+			args.left = done.left;
+		}
+	} else {
+		do {
+			error = vexfs_core_collection_maintain(core, args.number, MAINTAIN_ROWS, &done);
+			if (error)
+				break;
+			args.inserted += done.inserted;
+			args.removed += done.removed;
+			args.left = done.left;
+			if (signal_pending(current))
+				error = -EINTR;
+			cond_resched();
+		} while (!error && done.left && done.inserted);
+	}
+	vexfs_check(sb, error, "graph of collection", args.number);
+	mnt_drop_write_file(file);
+	return error ?: GIVE(args, argument);
+}
+
+int vexfs_command_collection_drop(struct file *file, void __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_ioc_collection_drop args;
+	struct name *name;
+	int error = TAKE(args, argument);
+
+	if (error)
+		return error;
+	if (args.flags || args.reserved)
+		return -EINVAL;
+	if (!may_manage(sb))
+		return -EPERM;
+	name = kmalloc(sizeof(*name), GFP_KERNEL);
+	if (!name)
+		return -ENOMEM;
+	error = mnt_want_write_file(file);
+	if (!error) {
+		error = name_of(sb, args.number, name);
+		if (!error)
+			error = vexfs_core_collection_drop(VEXFS_SB(sb)->core, name->text, name->bytes);
+		vexfs_check(sb, error, "collection", args.number);
+		mnt_drop_write_file(file);
+	}
+	kfree(name);
+	return error;
+}
+
+static size_t row_bytes(const struct vexfs_ioc_collection *collection)
+{
+	switch (collection->element) {
+	case VEXFS_ELEMENT_F32:
+		return (size_t)collection->dimension * 4;
+	case VEXFS_ELEMENT_F16:
+	case VEXFS_ELEMENT_BF16:
+		return (size_t)collection->dimension * 2;
+	case VEXFS_ELEMENT_BIT:
+		return DIV_ROUND_UP(collection->dimension, 8);
+	default:
+		return collection->dimension;
+	}
+}
+
+/* Bytes of a vector of the collection of this number. */
+int vexfs_vector_bytes(struct super_block *sb, u32 collection, size_t *bytes)
+{
+	struct vexfs_ioc_collection *described = kmalloc(sizeof(*described), GFP_KERNEL);
+	int error = described ? vexfs_describe_collection(sb, collection, described) : -ENOMEM;
+
+	if (!error)
+		*bytes = row_bytes(described);
+	kfree(described);
+	return error;
+}

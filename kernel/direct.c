@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reading and writing around the page cache.
+ *
+ * Bytes pass through pages of our own: a checksum has to be that of what is written, and a caller may
+ * change its buffer at any time.
+ */
+
+#include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+
+#include "vexfs.h"
+
+/* What goes through at once. */
+#define DIRECT_BYTES SZ_1M
+
+struct vexfs_direct {
+	struct page **pages;
+	unsigned int count;
+	u32 *sums;
+	struct vexfs_piece *pieces;
+};
+
+static void direct_free(struct vexfs_direct *direct)
+{
+	while (direct->count)
+		__free_page(direct->pages[--direct->count]);
+	kvfree(direct->pages);
+	kvfree(direct->sums);
+	kvfree(direct->pieces);
+}
+
+static int direct_allocate(struct vexfs_direct *direct, struct inode *inode, size_t bytes)
+{
+	unsigned int pages = DIV_ROUND_UP(bytes, PAGE_SIZE);
+	unsigned int blocks = bytes >> inode->i_blkbits;
+
+	direct->count = 0;
+	direct->pages = kvcalloc(pages, sizeof(struct page *), GFP_KERNEL);
+	direct->sums = kvcalloc(blocks, sizeof(u32), GFP_KERNEL);
+	direct->pieces = kvcalloc(blocks, sizeof(struct vexfs_piece), GFP_KERNEL);
+	if (!direct->pages || !direct->sums || !direct->pieces)
+		goto no_memory;
+	while (direct->count < pages) {
+		struct page *page = alloc_page(GFP_KERNEL);
+
+		if (!page)
+			goto no_memory;
+		direct->pages[direct->count++] = page;
+	}
+	return 0;
+no_memory:
+	direct_free(direct);
+	return -ENOMEM;
+}
+
+/* Moves `bytes` bytes between the device and the pages from `offset` on. */
+static int direct_transfer(struct inode *inode, struct vexfs_direct *direct, blk_opf_t operation,
+			   u64 device_block, size_t offset, size_t bytes)
+{
+	struct bio *bio;
+	int error = 0;
+
+	while (bytes && !error) {
+		sector_t sector = device_block << (inode->i_blkbits - SECTOR_SHIFT);
+		size_t done = 0;
+
+		bio = bio_alloc(inode->i_sb->s_bdev, bio_max_segs(bytes / PAGE_SIZE + 1), operation,
+				GFP_KERNEL);
+		bio->bi_iter.bi_sector = sector;
+		while (done < bytes) {
+			size_t at = offset + done;
+			size_t part = min_t(size_t, bytes - done, PAGE_SIZE - offset_in_page(at));
+
+			if (bio_add_page(bio, direct->pages[at >> PAGE_SHIFT], part,
+					 offset_in_page(at)) != part)
+				break;
+			done += part;
+		}
+		error = submit_bio_wait(bio);
+		bio_put(bio);
+		device_block += done >> inode->i_blkbits;
+		offset += done;
+		bytes -= done;
+	}
+	return error;
+}
+
+static u32 direct_sum(struct vexfs_direct *direct, size_t offset, unsigned int log2)
+{
+	const u8 *data = page_address(direct->pages[offset >> PAGE_SHIFT]) + offset_in_page(offset);
+
+	return vexfs_host_crc32c(0, data, 1U << log2);
+}
+
+/* Fills the pages with `bytes` bytes of the file from `pos` on, whole blocks both. */
+static int direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+{
+	unsigned int log2 = inode->i_blkbits;
+	struct vexfs_core *core = vexfs_core_of(inode);
+	size_t done = 0;
+
+	while (done < bytes) {
+		struct vexfs_mapping mapping;
+		size_t part, i;
+		bool sound;
+		int error = vexfs_core_map(core, inode->i_ino, (pos + done) >> log2,
+					   (bytes - done) >> log2, &mapping, direct->sums);
+
+		if (error)
+			return error;
+		part = min_t(u64, bytes - done, mapping.blocks << log2);
+		sound = mapping.state == VEXFS_STATE_WRITTEN;
+		if (sound) {
+			error = direct_transfer(inode, direct, REQ_OP_READ, mapping.device_block, done,
+						part);
+			if (error)
+				return error;
+			for (i = 0; i < part >> log2 && sound; i++)
+				sound = direct_sum(direct, done + (i << log2), log2) ==
+					direct->sums[i];
+		}
+		/* Holes, bytes in the tree, and blocks that have moved or are damaged. */
+		for (i = 0; i < part && !sound; i += 1U << log2) {
+			size_t at = done + i;
+			u8 *data = page_address(direct->pages[at >> PAGE_SHIFT]) + offset_in_page(at);
+			s64 got = vexfs_core_read(core, inode->i_ino, pos + at, data, 1U << log2);
+
+			if (got < 0)
+				return got;
+			memset(data + got, 0, (1U << log2) - got);
+		}
+		done += part;
+	}
+	return 0;
+}
+
+/* Copies between the pages from `offset` on and the caller. Returns how many bytes. */
+static size_t direct_copy(struct vexfs_direct *direct, size_t offset, size_t bytes,
+			  struct iov_iter *iter)
+{
+	size_t done = 0;
+
+	while (done < bytes) {
+		size_t at = offset + done;
+		size_t part = min_t(size_t, bytes - done, PAGE_SIZE - offset_in_page(at)), copied;
+		struct page *page = direct->pages[at >> PAGE_SHIFT];
+
+		if (iov_iter_rw(iter) == READ)
+			copied = copy_page_to_iter(page, offset_in_page(at), part, iter);
+		else
+			copied = copy_page_from_iter(page, offset_in_page(at), part, iter);
+		done += copied;
+		if (copied < part)
+			break;
+	}
+	return done;
+}
+
+/* Reads some bytes, none of them behind the end. Returns how many. */
+static ssize_t direct_read_some(struct inode *inode, loff_t pos, struct iov_iter *to)
+{
+	loff_t block = i_blocksize(inode), size = i_size_read(inode);
+	size_t skip = pos & (block - 1), copied = 0;
+	size_t wanted = min_t(u64, iov_iter_count(to), max(size - pos, 0LL));
+	size_t bytes = min_t(u64, round_up(skip + wanted, block), DIRECT_BYTES);
+	struct vexfs_direct direct;
+	int error;
+
+	if (!wanted)
+		return 0;
+	wanted = min_t(size_t, wanted, bytes - skip);
+	error = filemap_write_and_wait_range(inode->i_mapping, pos - skip, pos - skip + bytes - 1) ?:
+		direct_allocate(&direct, inode, bytes);
+	if (error)
+		return error;
+	error = direct_fill(inode, &direct, pos - skip, bytes);
+	if (!error) {
+		copied = direct_copy(&direct, skip, wanted, to);
+		error = copied ? 0 : -EFAULT;
+	}
+	direct_free(&direct);
+	return copied ?: error;
+}
+
+ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t total = 0, some;
+
+	inode_lock_shared(inode);
+	while ((some = direct_read_some(inode, iocb->ki_pos, to)) > 0) {
+		iocb->ki_pos += some;
+		total += some;
+	}
+	inode_unlock_shared(inode);
+	file_accessed(iocb->ki_filp);
+	return total ?: vexfs_check(inode->i_sb, some, "data", inode->i_ino);
+}
+
+/* Writes one bounced stretch of whole blocks. */
+static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+{
+	unsigned int log2 = inode->i_blkbits;
+	struct vexfs_core *core = vexfs_core_of(inode);
+	s64 count = vexfs_core_allocate(core, inode->i_ino, pos >> log2, bytes >> log2, 0,
+					direct->pieces);
+	size_t done = 0, i;
+	s64 piece;
+	int error = 0;
+
+	if (count < 0)
+		return count;
+	for (i = 0; i < bytes >> log2; i++)
+		direct->sums[i] = direct_sum(direct, i << log2, log2);
+	for (piece = 0; piece < count && !error; piece++) {
+		error = direct_transfer(inode, direct, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
+					direct->pieces[piece].device_block, done,
+					direct->pieces[piece].blocks << log2);
+		done += direct->pieces[piece].blocks << log2;
+	}
+	if (error) {
+		for (piece = 0; piece < count; piece++)
+			vexfs_core_cancel(core, &direct->pieces[piece], 0);
+		return error;
+	}
+	return vexfs_core_complete(core, inode->i_ino, direct->pieces, count, direct->sums,
+				   pos + bytes);
+}
+
+/* Puts whole blocks from the pages in place of what the file and the cache have. */
+static int direct_replace(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+{
+	struct address_space *mapping = inode->i_mapping;
+	int error;
+
+	filemap_invalidate_lock(mapping);
+	error = filemap_write_and_wait_range(mapping, pos, pos + bytes - 1) ?:
+		direct_store(inode, direct, pos, bytes);
+	/* Whatever the cache holds of it is old now. */
+	invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT, (pos + bytes - 1) >> PAGE_SHIFT);
+	if (!error && pos + bytes > i_size_read(inode))
+		i_size_write(inode, pos + bytes);
+	filemap_invalidate_unlock(mapping);
+	return error;
+}
+
+/* Writes some whole blocks. Returns how many bytes. */
+static ssize_t direct_write_some(struct inode *inode, loff_t pos, struct iov_iter *from)
+{
+	size_t bytes = min_t(size_t, iov_iter_count(from), DIRECT_BYTES), copied;
+	struct vexfs_direct direct;
+	int error;
+
+	if (!bytes)
+		return 0;
+	error = direct_allocate(&direct, inode, bytes);
+	if (error)
+		return error;
+	copied = direct_copy(&direct, 0, bytes, from);
+	bytes = round_down(copied, i_blocksize(inode));
+	error = bytes ? direct_replace(inode, &direct, pos, bytes) : -EFAULT;
+	iov_iter_revert(from, error ? copied : copied - bytes);
+	direct_free(&direct);
+	return error ?: bytes;
+}
+
+/* Under the inode's lock; position and length are whole blocks. */
+ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t total = 0, some;
+
+	while ((some = direct_write_some(inode, iocb->ki_pos, from)) > 0) {
+		iocb->ki_pos += some;
+		total += some;
+	}
+	return total ?: vexfs_check(inode->i_sb, some, "data", inode->i_ino);
+}

@@ -1,0 +1,585 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Writing into the page cache, and back from it.
+ *
+ * A block that becomes dirty has space reserved for it in the core (a claim). Writeback turns claims
+ * into blocks, writes them, and hands them to the core with their checksums (complete), from which
+ * moment they are the file's. Only blocks that were given to the file and never written are written
+ * where they are; all others go elsewhere, so a state that was published before keeps the old bytes.
+ */
+
+#include <linux/backing-dev.h>
+#include <linux/blkdev.h>
+#include <linux/iomap.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/writeback.h>
+
+#include "address_space.h"
+
+/* Blocks that are allocated ahead of their writing at most. */
+#define AHEAD_BLOCKS 2048
+
+/* ---- writing into the cache ---- */
+
+/* Space for all that is about to become dirty; the bytes lie in the cache, whatever is behind. */
+static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
+			     struct iomap *iomap, struct iomap *srcmap)
+{
+	unsigned int log2 = inode->i_blkbits;
+	/* Not more at once than a full disk can refuse without refusing a small rest. */
+	loff_t end = min_t(loff_t, pos + length, round_down(pos, SZ_1M) + SZ_1M);
+	u64 first = pos >> log2, last = ((end - 1) >> log2) + 1;
+	int error = vexfs_claims_add(inode, first, last);
+
+	while (error == -ENOSPC && last - first > 1) {
+		last = first + (last - first) / 2;
+		error = vexfs_claims_add(inode, first, last);
+	}
+	if (error)
+		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	iomap->type = IOMAP_MAPPED;
+	iomap->addr = 0;
+	iomap->offset = pos;
+	iomap->length = min_t(loff_t, end, last << log2) - pos;
+	iomap->bdev = inode->i_sb->s_bdev;
+	return 0;
+}
+
+#ifdef VEXFS_IOMAP_HOOKS
+
+/* The rest of a block that is written in part, at once. */
+static int write_read_folio_range(const struct iomap_iter *iter, struct folio *folio, loff_t pos,
+				  size_t bytes)
+{
+	struct inode *inode = iter->inode;
+
+	return vexfs_read_by_core(inode, folio, offset_in_folio(folio, pos), bytes);
+}
+
+static const struct iomap_write_ops write_ops = {
+	.read_folio_range = write_read_folio_range,
+};
+
+static const struct iomap_ops write_iomap_ops = {
+	.iomap_begin = write_iomap_begin,
+};
+
+#define buffered_write(iocb, from)                                                                 \
+	iomap_file_buffered_write(iocb, from, &write_iomap_ops, &write_ops, NULL)
+#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops, NULL)
+
+#else
+
+/*
+ * This iomap reads the rest of a block by itself, unverified. So the folio is read first, and held
+ * until iomap is done with it, which keeps it in the cache.
+ */
+static int pin_folio(struct inode *inode, loff_t pos, struct folio **pinned)
+{
+	struct folio *folio;
+
+	if (!(pos & (PAGE_SIZE - 1)) || round_down(pos, PAGE_SIZE) >= i_size_read(inode))
+		return 0;
+	folio = read_mapping_folio(inode->i_mapping, pos >> PAGE_SHIFT, NULL);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+	*pinned = folio;
+	return 0;
+}
+
+struct vexfs_pins {
+	struct folio *folios[2];
+};
+
+static void unpin(struct vexfs_pins *pins)
+{
+	int i;
+
+	for (i = 0; pins && i < ARRAY_SIZE(pins->folios); i++)
+		if (pins->folios[i])
+			folio_put(pins->folios[i]);
+	kfree(pins);
+}
+
+static int pinned_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
+			      struct iomap *iomap, struct iomap *srcmap)
+{
+	struct vexfs_pins *pins = NULL;
+	int error = write_iomap_begin(inode, pos, length, flags, iomap, srcmap);
+
+	/* On a fault the folio is there, and locked. */
+	if (error || flags & IOMAP_FAULT)
+		return error;
+	if ((pos | (pos + iomap->length)) & (PAGE_SIZE - 1)) {
+		pins = kzalloc(sizeof(*pins), GFP_KERNEL);
+		if (!pins)
+			return -ENOMEM;
+		error = pin_folio(inode, pos, &pins->folios[0]);
+		if (!error)
+			error = pin_folio(inode, pos + iomap->length, &pins->folios[1]);
+		if (error) {
+			unpin(pins);
+			return error;
+		}
+	}
+	iomap->private = pins;
+	return 0;
+}
+
+static int pinned_iomap_end(struct inode *inode, loff_t pos, loff_t length, ssize_t written,
+			    unsigned int flags, struct iomap *iomap)
+{
+	unpin(iomap->private);
+	return 0;
+}
+
+static const struct iomap_ops write_iomap_ops = {
+	.iomap_begin = pinned_iomap_begin,
+	.iomap_end = pinned_iomap_end,
+};
+
+#if VEXFS_KERNEL(6, 12)
+#define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops, NULL)
+#else
+#define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops)
+#endif
+#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops)
+
+#endif
+
+ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
+{
+	ssize_t written = buffered_write(iocb, from);
+
+#if !VEXFS_KERNEL(6, 5)
+	if (written > 0)
+		iocb->ki_pos += written;
+#endif
+	return written;
+}
+
+vm_fault_t vexfs_mkwrite(struct vm_fault *vmf)
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	vm_fault_t result;
+	int error;
+
+	sb_start_pagefault(inode->i_sb);
+	file_update_time(vmf->vma->vm_file);
+	error = vexfs_note_bytes_change(inode);
+	if (error) {
+		result = error == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	} else {
+		filemap_invalidate_lock_shared(inode->i_mapping);
+		result = page_mkwrite(vmf);
+		filemap_invalidate_unlock_shared(inode->i_mapping);
+	}
+	sb_end_pagefault(inode->i_sb);
+	return result;
+}
+
+/* ---- writing back ---- */
+
+/* A round of writeback: blocks allocated ahead, and the piece being written. */
+struct vexfs_writeback {
+	struct inode *inode;
+	struct writeback_control *wbc;
+	struct vexfs_piece *pieces;
+	unsigned int count;
+	unsigned int next; /* the piece to take blocks of, whose front is used up */
+	struct vexfs_io *io;
+};
+
+static void finish_written_range(struct inode *inode, struct folio *folio, size_t bytes)
+{
+#ifdef VEXFS_IOMAP_HOOKS
+	iomap_finish_folio_write(inode, folio, bytes);
+#else
+	folio_end_writeback(folio);
+#endif
+}
+
+static void write_end_io(struct bio *bio)
+{
+	vexfs_io_defer(container_of(bio, struct vexfs_io, bio));
+}
+
+/* Wakes those who wait for the pages of a written piece. */
+static void release_written(struct vexfs_io *io, int error)
+{
+	struct folio_iter range;
+	unsigned int i;
+
+	if (error)
+		mapping_set_error(io->inode->i_mapping, error);
+	if (!io->copied) {
+		bio_for_each_folio_all(range, &io->bio)
+			finish_written_range(io->inode, range.folio, range.length);
+	}
+	for (i = 0; i < io->copied_count; i++)
+		finish_written_range(io->inode, io->copied[i].folio, io->copied[i].bytes);
+	if (io->copied)
+		bio_free_pages(&io->bio);
+	kfree(io->copied);
+	vexfs_io_free(io);
+}
+
+static void finish_write(struct vexfs_io *io)
+{
+	struct inode *inode = io->inode;
+	struct vexfs_core *core = vexfs_core_of(inode);
+	struct vexfs_inode_fields fields;
+	int error = vexfs_io_error(io);
+	u64 size;
+
+	if (error) {
+		vexfs_check(inode->i_sb, -EIO, "data", inode->i_ino);
+		vexfs_core_cancel(core, &io->piece, 0);
+		release_written(io, error);
+		return;
+	}
+	/* Cutting the file waits for the pages, so the size is not less than what is to stay. */
+	size = min_t(u64, i_size_read(inode), (io->piece.block + io->piece.blocks) << inode->i_blkbits);
+	error = vexfs_core_complete(core, inode->i_ino, &io->piece, 1, io->sums, size);
+	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	if (!vexfs_core_inode(core, inode->i_ino, &fields))
+		vexfs_take_blocks(inode, &fields);
+	release_written(io, error);
+}
+
+static void write_submit(struct vexfs_writeback *writeback)
+{
+	struct vexfs_io *io = writeback->io;
+
+	if (!io)
+		return;
+	writeback->io = NULL;
+	submit_bio(&io->bio);
+}
+
+/*
+ * Gives back what was allocated ahead and not used, and reserves it again: the blocks are dirty still.
+ */
+static void drop_ahead(struct vexfs_writeback *writeback)
+{
+	for (; writeback->next < writeback->count; writeback->next++) {
+		struct vexfs_piece *piece = &writeback->pieces[writeback->next];
+
+		vexfs_core_cancel(vexfs_core_of(writeback->inode), piece, piece->blocks);
+	}
+	writeback->count = writeback->next = 0;
+}
+
+/* Allocates blocks for `block` and those that are dirty behind it. */
+static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
+{
+	struct inode *inode = writeback->inode;
+	u64 blocks, limit = AHEAD_BLOCKS;
+	s64 count;
+
+	drop_ahead(writeback);
+	if (!writeback->pieces)
+		writeback->pieces = kvmalloc_array(AHEAD_BLOCKS, sizeof(struct vexfs_piece),
+						   GFP_NOFS | __GFP_NOFAIL);
+	for (;;) {
+		blocks = vexfs_claims_run(inode, block, limit);
+		count = vexfs_core_allocate(vexfs_core_of(inode), inode->i_ino, block,
+					    max_t(u64, blocks, 1), blocks, writeback->pieces);
+		if (count >= 0 || blocks <= 1)
+			break;
+		/* Perhaps less goes. */
+		limit = blocks / 2;
+	}
+	if (count <= 0)
+		return count ?: -EIO;
+	writeback->count = count;
+	return 0;
+}
+
+/*
+ * Whether a page may change while it is summed up and written. Those that are not mapped for writing
+ * stay as they are (SB_I_STABLE_WRITES); of the others, a device may be the one that changes them, or a
+ * processor that has not heard yet (user-mode Linux does not tell).
+ */
+static bool may_change(struct inode *inode, struct folio *folio)
+{
+	return mapping_writably_mapped(inode->i_mapping) || folio_maybe_dma_pinned(folio);
+}
+
+/* Adds blocks of a folio to a bio, or false if it takes no more. */
+static bool add_blocks(struct vexfs_io *io, struct folio *folio, size_t offset, size_t bytes,
+		      unsigned int log2)
+{
+	u32 *sums = io->sums + io->piece.blocks;
+	size_t done;
+
+	if (!io->copied) {
+		if (!bio_add_folio(&io->bio, folio, bytes, offset))
+			return false;
+		for (done = 0; done < bytes; done += 1U << log2)
+			*sums++ = vexfs_sum_block(folio, offset + done, log2);
+		return true;
+	}
+	for (done = 0; done < bytes; done += 1U << log2) {
+		struct page *page = alloc_page(GFP_NOFS | __GFP_NOFAIL);
+		struct folio *copy = page_folio(page);
+		const u8 *data = kmap_local_folio(folio, offset + done);
+
+		memcpy_to_page(page, 0, data, 1U << log2);
+		kunmap_local(data);
+		*sums++ = vexfs_sum_block(copy, 0, log2);
+		/* There is a segment for each block of a piece. */
+		WARN_ON_ONCE(bio_add_page(&io->bio, page, 1U << log2, 0) != 1U << log2);
+	}
+	io->copied[io->copied_count++] = (struct vexfs_range){ .folio = folio, .bytes = bytes };
+	return true;
+}
+
+/* A bio for blocks that go to the front of `piece`. */
+static struct vexfs_io *begin_piece(struct vexfs_writeback *writeback,
+				    const struct vexfs_piece *piece, bool copy)
+{
+	struct vexfs_io *io = vexfs_io_new(writeback->inode,
+					   REQ_OP_WRITE | wbc_to_write_flags(writeback->wbc),
+					   piece->device_block, VEXFS_PIECE_BLOCKS);
+
+	wbc_init_bio(writeback->wbc, &io->bio);
+	io->finish = finish_write;
+	io->bio.bi_end_io = write_end_io;
+	io->piece = *piece;
+	io->piece.blocks = 0;
+	if (copy)
+		io->copied = kmalloc_array(VEXFS_PIECE_BLOCKS, sizeof(*io->copied),
+					   GFP_NOFS | __GFP_NOFAIL);
+	return io;
+}
+
+/* Whether the bio goes on with blocks from the front of `piece`. */
+static bool goes_on(const struct vexfs_io *io, const struct vexfs_piece *piece, u64 blocks, bool copy)
+{
+	return io && io->piece.block + io->piece.blocks == piece->block &&
+	       io->piece.device_block + io->piece.blocks == piece->device_block &&
+	       io->piece.in_place == piece->in_place && !io->copied == !copy &&
+	       io->piece.blocks + blocks <= VEXFS_PIECE_BLOCKS;
+}
+
+/* Adds the front of the next piece, blocks of a folio, to the bio or to a new one. */
+static void write_blocks(struct vexfs_writeback *writeback, struct folio *folio, size_t offset,
+			 u64 blocks)
+{
+	struct inode *inode = writeback->inode;
+	struct vexfs_piece *piece = &writeback->pieces[writeback->next];
+	unsigned int log2 = inode->i_blkbits;
+	bool copy = may_change(inode, folio);
+
+	if (!goes_on(writeback->io, piece, blocks, copy) ||
+	    !add_blocks(writeback->io, folio, offset, blocks << log2, log2)) {
+		write_submit(writeback);
+		writeback->io = begin_piece(writeback, piece, copy);
+		/* The first part of an empty bio always goes in. */
+		WARN_ON_ONCE(!add_blocks(writeback->io, folio, offset, blocks << log2, log2));
+	}
+	writeback->io->piece.blocks += blocks;
+	vexfs_claims_clear(inode, piece->block, piece->block + blocks);
+	piece->block += blocks;
+	piece->device_block += blocks;
+	piece->blocks -= blocks;
+	if (!piece->blocks)
+		writeback->next++;
+}
+
+/*
+ * Writes whole blocks of a folio under writeback, at most `bytes` bytes. Returns how many, or an
+ * error when there are none; finish_written_range() is called for those later.
+ */
+static ssize_t write_range(struct vexfs_writeback *writeback, struct folio *folio, size_t offset,
+			   size_t bytes)
+{
+	struct inode *inode = writeback->inode;
+	unsigned int log2 = inode->i_blkbits;
+	u64 first = (folio_pos(folio) + offset) >> log2, block = first;
+	u64 end = first + DIV_ROUND_UP(bytes, 1U << log2);
+
+	while (block < end) {
+		u64 blocks;
+		int error = 0;
+
+		if (writeback->next >= writeback->count ||
+		    writeback->pieces[writeback->next].block != block)
+			error = allocate_ahead(writeback, block);
+		if (error) {
+			/* These bytes are lost, and whoever waits for them is told. */
+			vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+			vexfs_claims_drop(inode, block, end);
+			mapping_set_error(inode->i_mapping, error);
+			return block > first ? (block - first) << log2 : error;
+		}
+		blocks = min3(end - block, writeback->pieces[writeback->next].blocks,
+			      (u64)VEXFS_PIECE_BLOCKS);
+		write_blocks(writeback, folio, offset + ((block - first) << log2), blocks);
+		block += blocks;
+	}
+	return (block - first) << log2;
+}
+
+/*
+ * A small file's bytes go into the tree, with no block of their own. Returns whether that was done;
+ * if not, the page is dirty still.
+ */
+static bool write_inline(struct inode *inode, struct writeback_control *wbc)
+{
+	u32 most = VEXFS_SB(inode->i_sb)->inline_bytes_max;
+	struct folio *folio;
+	u8 *bytes = NULL;
+	size_t size = i_size_read(inode);
+	bool done = false;
+
+	if (!size || size > most || READ_ONCE(VEXFS_I(inode)->blocks))
+		return false;
+	folio = vexfs_cached_folio(filemap_lock_folio(inode->i_mapping, 0));
+	if (!folio)
+		return false;
+	folio_wait_writeback(folio);
+	bytes = kmalloc(most, GFP_NOFS);
+	size = i_size_read(inode);
+	if (!bytes || folio->mapping != inode->i_mapping || folio_size(folio) > PAGE_SIZE || !size ||
+	    size > most || !folio_clear_dirty_for_io(folio))
+		goto out;
+	memcpy_from_page(bytes, folio_page(folio, 0), 0, size);
+	done = !vexfs_core_complete_inline(vexfs_core_of(inode), inode->i_ino, bytes, size);
+	if (!done) {
+		folio_redirty_for_writepage(wbc, folio);
+		goto out;
+	}
+	/* Whoever writes to the page from now on claims a block anew. */
+	vexfs_claims_drop(inode, 0, 1);
+	folio_start_writeback(folio);
+	folio_end_writeback(folio);
+out:
+	folio_unlock(folio);
+	folio_put(folio);
+	kfree(bytes);
+	return done;
+}
+
+#ifdef VEXFS_IOMAP_HOOKS
+
+static ssize_t writeback_range(struct iomap_writepage_ctx *wpc, struct folio *folio, u64 pos,
+			       unsigned int bytes, u64 end)
+{
+	return write_range(wpc->wb_ctx, folio, offset_in_folio(folio, pos), bytes);
+}
+
+static int writeback_submit(struct iomap_writepage_ctx *wpc, int error)
+{
+	write_submit(wpc->wb_ctx);
+	return error;
+}
+
+static const struct iomap_writeback_ops writeback_ops = {
+	.writeback_range = writeback_range,
+	.writeback_submit = writeback_submit,
+};
+
+static int write_pages(struct vexfs_writeback *writeback)
+{
+	struct iomap_writepage_ctx wpc = {
+		.inode = writeback->inode,
+		.wbc = writeback->wbc,
+		.ops = &writeback_ops,
+		.wb_ctx = writeback,
+		/* What is not a hole was written, and iomap waits for it. */
+		.iomap.type = IOMAP_MAPPED,
+	};
+
+	return iomap_writepages(&wpc);
+}
+
+#else
+
+static int write_one(
+#if VEXFS_KERNEL(6, 3)
+	struct folio *folio, struct writeback_control *wbc, void *context)
+{
+#else
+	struct page *page, struct writeback_control *wbc, void *context)
+{
+	struct folio *folio = page_folio(page);
+#endif
+	struct vexfs_writeback *writeback = context;
+	struct inode *inode = writeback->inode;
+	loff_t size = i_size_read(inode), pos = folio_pos(folio);
+	ssize_t written;
+
+	if (pos >= size) {
+		/* Being cut off. */
+		folio_unlock(folio);
+		return 0;
+	}
+	if (pos + folio_size(folio) > size)
+		folio_zero_segment(folio, offset_in_folio(folio, size), folio_size(folio));
+	folio_start_writeback(folio);
+	written = write_range(writeback, folio, 0, folio_size(folio));
+	folio_unlock(folio);
+	if (written < 0)
+		folio_end_writeback(folio);
+	return min_t(ssize_t, written, 0);
+}
+
+static int write_pages(struct vexfs_writeback *writeback)
+{
+	return write_cache_pages(writeback->inode->i_mapping, writeback->wbc, write_one, writeback);
+}
+
+#endif
+
+int vexfs_writepages(struct address_space *mapping, struct writeback_control *wbc)
+{
+	struct inode *inode = mapping->host;
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	struct vexfs_writeback writeback = { .inode = inode, .wbc = wbc };
+	struct blk_plug plug;
+	unsigned int nofs;
+	int error = 0;
+
+	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
+		return -EIO;
+	nofs = memalloc_nofs_save();
+	mutex_lock(&vi->writeback_lock);
+	if (!write_inline(inode, wbc)) {
+		blk_start_plug(&plug);
+		error = write_pages(&writeback);
+		write_submit(&writeback);
+		drop_ahead(&writeback);
+		blk_finish_plug(&plug);
+	}
+	mutex_unlock(&vi->writeback_lock);
+	kvfree(writeback.pieces);
+	memalloc_nofs_restore(nofs);
+	return error;
+}
+
+/*
+ * Writes a range of the cache back and takes it out, for who changes what is behind it. On success no
+ * writeback holds blocks allocated ahead until vexfs_settled(): what was unwritten space of the file
+ * might be another's after the change.
+ */
+int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end)
+{
+	int error;
+
+	error = filemap_write_and_wait_range(inode->i_mapping, start, end);
+	if (error)
+		return error;
+	truncate_pagecache_range(inode, round_down(start, PAGE_SIZE),
+				 end == LLONG_MAX ? end : round_up(end + 1, PAGE_SIZE) - 1);
+	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	return 0;
+}
+
+void vexfs_settled(struct inode *inode)
+{
+	mutex_unlock(&VEXFS_I(inode)->writeback_lock);
+}

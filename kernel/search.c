@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What looks below a directory on behalf of its caller, as uapi/vexfs.h has it: searches, the rows of a
+ * collection, the paths of an inode.
+ */
+
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "commands.h"
+
+#define GROUPS_MAX_ASKED 65536
+
+static_assert(sizeof(struct vexfs_ioc_hit) == 64);
+static_assert(sizeof(struct vexfs_ioc_search) == 192);
+
+/* Fills in who asks, unless that is somebody above permissions. drop_query() frees it. */
+static int set_caller(struct vexfs_query *query, struct super_block *sb)
+{
+	const struct cred *cred = current_cred();
+	const struct group_info *groups = cred->group_info;
+	u32 *numbers;
+	int i;
+
+	if (capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE))
+		return 0;
+	query->fields |= VEXFS_QUERY_CREDENTIALS;
+	query->uid = from_kuid(sb->s_user_ns, cred->fsuid);
+	query->gid = from_kgid(sb->s_user_ns, cred->fsgid);
+	if (!groups->ngroups)
+		return 0;
+	numbers = kvmalloc_array(min(groups->ngroups, GROUPS_MAX_ASKED), sizeof(u32), GFP_KERNEL);
+	if (!numbers)
+		return -ENOMEM;
+	for (i = 0; i < min(groups->ngroups, GROUPS_MAX_ASKED); i++)
+		numbers[i] = from_kgid(sb->s_user_ns, groups->gid[i]);
+	query->groups = numbers;
+	query->groups_count = i;
+	return 0;
+}
+
+/* Frees what a query points to. */
+static void drop_query(struct vexfs_query *query)
+{
+	kvfree(query->queries);
+	kvfree(query->suffix);
+	kvfree(query->groups);
+}
+
+/* ---- the rows of a collection ---- */
+
+struct row_list {
+	struct vexfs_ioc_vector *vectors;
+	u64 *inodes;
+	u32 *rows;
+	u32 count;
+	u32 most;
+};
+
+static bool note_row(void *context, const struct vexfs_vector *vector)
+{
+	struct row_list *list = context;
+
+	if (list->count == list->most)
+		return false;
+	list->rows[list->count] = vector->row;
+	list->inodes[list->count] = vector->inode;
+	vexfs_describe_vector(&list->vectors[list->count++], vector);
+	return true;
+}
+
+/* Leaves those of files that the caller may read. */
+static int keep_readable(struct vexfs_core *core, const struct vexfs_query *query,
+			 struct row_list *list)
+{
+	u32 i, kept = 0;
+
+	for (i = 0; i < list->count; i++) {
+		int may = vexfs_core_may_read(core, query, list->inodes[i]);
+
+		if (may < 0 && may != -ESTALE)
+			return may;
+		if (may > 0) {
+			list->vectors[kept] = list->vectors[i];
+			list->inodes[kept++] = list->inodes[i];
+		}
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	list->count = kept;
+	return 0;
+}
+
+int vexfs_command_rows(struct file *file, void __user *argument)
+{
+	struct inode *dir = file_inode(file);
+	struct super_block *sb = dir->i_sb;
+	struct vexfs_core *core = VEXFS_SB(sb)->core;
+	struct vexfs_query query = { .scope = dir->i_ino };
+	struct row_list list = {};
+	struct vexfs_ioc_rows args;
+	int error = TAKE(args, argument);
+
+	if (error)
+		return error;
+	if (args.flags || args.more || !args.count)
+		return -EINVAL;
+	if (!S_ISDIR(dir->i_mode))
+		return -ENOTDIR;
+	list.most = min_t(u32, args.count, VEXFS_COUNT_MAX);
+	list.vectors = kvcalloc(list.most, sizeof(*list.vectors), GFP_KERNEL);
+	list.inodes = kvcalloc(list.most, sizeof(*list.inodes), GFP_KERNEL);
+	list.rows = kvcalloc(list.most, sizeof(*list.rows), GFP_KERNEL);
+	error = list.vectors && list.inodes && list.rows ? set_caller(&query, sb) : -ENOMEM;
+	if (!error)
+		error = vexfs_core_rows_of(core, args.collection, args.from, note_row, &list);
+	args.more = list.count == list.most;
+	if (list.count)
+		args.from = list.rows[list.count - 1] + 1;
+	if (!error)
+		error = keep_readable(core, &query, &list);
+	vexfs_check(sb, error, "collection", args.collection);
+	args.count = list.count;
+	if (!error && (copy_to_user(u64_to_user_ptr(args.vectors), list.vectors,
+				    list.count * sizeof(*list.vectors)) ||
+		       copy_to_user(u64_to_user_ptr(args.inodes), list.inodes,
+				    list.count * sizeof(*list.inodes))))
+		error = -EFAULT;
+	drop_query(&query);
+	kvfree(list.rows);
+	kvfree(list.inodes);
+	kvfree(list.vectors);
+	return error ?: GIVE(args, argument);
+}
+
+/* ---- searching ---- */
+
+struct answer {
+	struct vexfs_ioc_hit *hits;
+	u8 *vectors;
+	size_t vector_bytes;
+	u32 count;
+	u32 most;
+	bool overflow;
+};
+
+static bool note_hit(void *context, const struct vexfs_hit *hit)
+{
+	struct answer *answer = context;
+
+	if (answer->count == answer->most) {
+		answer->overflow = true;
+		return false;
+	}
+	answer->hits[answer->count] = (struct vexfs_ioc_hit){
+		.inode = hit->inode,
+		.generation = hit->generation,
+		.offset = hit->offset,
+		.length = hit->length,
+		.content_version = hit->content_version,
+		.tag = hit->tag,
+		.query = hit->query,
+		.distance = hit->distance_bits,
+		.chunk = hit->chunk,
+		.fresh = hit->fresh,
+	};
+	if (answer->vectors && hit->vector) {
+		if (hit->vector_bytes != answer->vector_bytes) {
+			answer->overflow = true;
+			return false;
+		}
+		memcpy(answer->vectors + answer->count * answer->vector_bytes, hit->vector,
+		       hit->vector_bytes);
+	}
+	answer->count++;
+	return true;
+}
+
+static const struct {
+	u32 asked;
+	u32 passed_on;
+} search_flags[] = {
+	{ VEXFS_SEARCH_EXACT, VEXFS_QUERY_EXACT },
+	{ VEXFS_SEARCH_RADIUS, VEXFS_QUERY_RADIUS },
+	{ VEXFS_SEARCH_SUFFIX, VEXFS_QUERY_SUFFIX },
+	{ VEXFS_SEARCH_SIZE, VEXFS_QUERY_SIZE },
+	{ VEXFS_SEARCH_MODIFIED, VEXFS_QUERY_MODIFIED },
+	{ VEXFS_SEARCH_UID, VEXFS_QUERY_UID },
+	{ VEXFS_SEARCH_TAG, VEXFS_QUERY_TAG },
+	{ VEXFS_SEARCH_FRESH, VEXFS_QUERY_FRESH },
+	{ VEXFS_SEARCH_EXCLUDE, VEXFS_QUERY_EXCLUDE },
+};
+
+static void set_time(struct vexfs_time *out, const struct vexfs_ioc_time *in)
+{
+	out->seconds = in->seconds;
+	out->nanoseconds = in->nanoseconds;
+}
+
+/* Fills in what a search asks for; take_pointed() what it points to. */
+static int set_query(struct vexfs_query *query, const struct vexfs_ioc_search *args)
+{
+	u32 known = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(search_flags); i++) {
+		known |= search_flags[i].asked;
+		if (args->flags & search_flags[i].asked)
+			query->fields |= search_flags[i].passed_on;
+	}
+	if (args->flags & ~known || args->plan || args->completeness || args->hits_count ||
+	    args->examined || args->unindexed || args->nanoseconds)
+		return -EINVAL;
+	for (i = 0; i < 2; i++) {
+		if (args->modified_range[i].reserved ||
+		    args->modified_range[i].nanoseconds >= NSEC_PER_SEC)
+			return -EINVAL;
+		query->size[i] = args->size_range[i];
+		query->tag[i] = args->tag_range[i];
+		set_time(&query->modified[i], &args->modified_range[i]);
+	}
+	if (args->flags & VEXFS_SEARCH_SUFFIX)
+		query->suffix_bytes = args->suffix_bytes;
+	query->queries_bytes = args->queries_bytes;
+	query->collection = args->collection;
+	query->k = args->k;
+	query->effort = args->effort;
+	query->radius_bits = args->radius;
+	query->examined_max = args->examined_max;
+	query->exclude = args->exclude;
+	query->owner = args->uid;
+	if (args->vectors)
+		query->fields |= VEXFS_QUERY_VECTORS;
+	return 0;
+}
+
+static void count_search(struct vexfs_super *super, u64 nanoseconds)
+{
+	unsigned int bucket = min_t(unsigned int, fls64(nanoseconds),
+				    ARRAY_SIZE(super->search_latency) - 1);
+
+	atomic64_inc(&super->searches);
+	atomic64_inc(&super->search_latency[bucket]);
+}
+
+/* Reads what a query points to. */
+static int take_pointed(struct vexfs_query *query, const struct vexfs_ioc_search *args)
+{
+	void *bytes = vexfs_take_bytes(args->queries, query->queries_bytes);
+
+	if (IS_ERR(bytes))
+		return PTR_ERR(bytes);
+	query->queries = bytes;
+	if (!query->suffix_bytes)
+		return 0;
+	bytes = vexfs_take_bytes(args->suffix, query->suffix_bytes);
+	if (IS_ERR(bytes))
+		return PTR_ERR(bytes);
+	query->suffix = bytes;
+	return 0;
+}
+
+/* Makes room for the hits, and for their vectors if they are asked for. */
+static int make_room(struct super_block *sb, struct answer *answer,
+		     const struct vexfs_ioc_search *args)
+{
+	int error;
+
+	answer->most = args->hits_max;
+	answer->hits = kvmalloc_array(answer->most, sizeof(*answer->hits), GFP_KERNEL);
+	if (!answer->hits)
+		return -ENOMEM;
+	if (!args->vectors)
+		return 0;
+	error = vexfs_vector_bytes(sb, args->collection, &answer->vector_bytes);
+	if (error)
+		return error;
+	if (array_size(answer->most, answer->vector_bytes) > VEXFS_BYTES_MAX)
+		return -E2BIG;
+	answer->vectors = kvmalloc_array(answer->most, answer->vector_bytes, GFP_KERNEL);
+	return answer->vectors ? 0 : -ENOMEM;
+}
+
+/* Searches, and fills in the answer and what is told of it. */
+static int answer_query(struct super_block *sb, const struct vexfs_query *query,
+			struct answer *answer, struct vexfs_ioc_search *args)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+	struct vexfs_report report;
+	int error = vexfs_core_search(super->core, query, note_hit, answer, &report);
+
+	if (error)
+		return vexfs_check(sb, error, "collection", args->collection);
+	if (answer->overflow)
+		return -EINVAL;
+	count_search(super, report.nanoseconds);
+	/* What it loaded can be given back. */
+	if (unlikely(!READ_ONCE(super->index_bytes)))
+		vexfs_index_kick(super);
+	args->hits_count = answer->count;
+	args->plan = report.plan;
+	args->completeness = report.completeness;
+	args->examined = report.examined;
+	args->unindexed = report.unindexed;
+	args->nanoseconds = report.nanoseconds;
+	return 0;
+}
+
+static int give_answer(const struct answer *answer, const struct vexfs_ioc_search *args)
+{
+	if (copy_to_user(u64_to_user_ptr(args->hits), answer->hits,
+			 answer->count * sizeof(*answer->hits)))
+		return -EFAULT;
+	if (answer->vectors && copy_to_user(u64_to_user_ptr(args->vectors), answer->vectors,
+					    answer->count * answer->vector_bytes))
+		return -EFAULT;
+	return 0;
+}
+
+int vexfs_command_search(struct file *file, void __user *argument)
+{
+	struct inode *dir = file_inode(file);
+	struct super_block *sb = dir->i_sb;
+	struct vexfs_ioc_search args;
+	struct vexfs_query query = { .scope = dir->i_ino };
+	struct answer answer = {};
+	int error = TAKE(args, argument);
+
+	if (error)
+		return error;
+	if (!S_ISDIR(dir->i_mode))
+		return -ENOTDIR;
+	if (args.queries_bytes > VEXFS_BYTES_MAX || args.hits_max > VEXFS_HITS_MAX ||
+	    args.suffix_bytes > VEXFS_NAME_BYTES_MAX)
+		return -E2BIG;
+	if (!args.queries_bytes || !args.hits_max || args.k > args.hits_max)
+		return -EINVAL;
+	error = set_query(&query, &args) ?: set_caller(&query, sb) ?: take_pointed(&query, &args) ?:
+		make_room(sb, &answer, &args) ?: answer_query(sb, &query, &answer, &args) ?:
+		give_answer(&answer, &args);
+	kvfree(answer.vectors);
+	kvfree(answer.hits);
+	drop_query(&query);
+	return error ?: GIVE(args, argument);
+}
+
+/* ---- paths ---- */
+
+struct path_list {
+	char *buffer;
+	u32 bytes;
+	u32 used;
+	u32 count;
+	/* The path of the directory that is asked on, which is no part of the answer. */
+	char *prefix;
+	size_t prefix_bytes;
+	bool overflow;
+};
+
+static bool note_prefix(void *context, u64 parent, const u8 *path, size_t path_bytes)
+{
+	struct path_list *list = context;
+
+	list->prefix = kvmalloc(path_bytes + 1, GFP_NOFS);
+	if (list->prefix) {
+		memcpy(list->prefix, path, path_bytes);
+		list->prefix_bytes = path_bytes;
+	}
+	return false;
+}
+
+static bool note_path(void *context, u64 parent, const u8 *path, size_t path_bytes)
+{
+	struct path_list *list = context;
+	size_t skip = list->prefix_bytes;
+
+	/* One that was moved meanwhile is not below it any more. */
+	if (path_bytes <= skip + 1 || memcmp(path, list->prefix, skip) || path[skip] != '/')
+		return true;
+	path += skip + 1;
+	path_bytes -= skip + 1;
+	if (path_bytes + 1 > list->bytes - list->used) {
+		list->overflow = true;
+		return false;
+	}
+	memcpy(list->buffer + list->used, path, path_bytes);
+	list->buffer[list->used + path_bytes] = 0;
+	list->used += path_bytes + 1;
+	list->count++;
+	return true;
+}
+
+int vexfs_command_paths(struct file *file, void __user *argument)
+{
+	struct inode *dir = file_inode(file);
+	struct super_block *sb = dir->i_sb;
+	struct vexfs_core *core = VEXFS_SB(sb)->core;
+	struct vexfs_query query = { .scope = dir->i_ino };
+	struct vexfs_inode_fields fields;
+	struct path_list list = {};
+	struct vexfs_ioc_paths args;
+	int error = TAKE(args, argument), may;
+
+	if (error)
+		return error;
+	if (args.flags || args.count)
+		return -EINVAL;
+	if (!S_ISDIR(dir->i_mode))
+		return -ENOTDIR;
+	error = set_caller(&query, sb);
+	if (error)
+		return error;
+	list.bytes = min_t(u32, args.bytes, SZ_1M);
+	list.buffer = kvmalloc(max(list.bytes, 1U), GFP_KERNEL);
+	if (!list.buffer) {
+		error = -ENOMEM;
+		goto out;
+	}
+	/* Whatever the caller may not read is not there. */
+	may = vexfs_core_may_read(core, &query, args.inode);
+	error = may < 0 ? may : may ? 0 : -ENOENT;
+	if (error == -ESTALE)
+		error = -ENOENT;
+	if (!error)
+		error = vexfs_core_inode(core, args.inode, &fields);
+	if (!error && args.generation && args.generation != fields.generation)
+		error = -ESTALE;
+	if (!error && dir->i_ino != VEXFS_ROOT_INODE) {
+		error = vexfs_core_inode_paths(core, dir->i_ino, note_prefix, &list);
+		if (!error && !list.prefix)
+			error = -ENOENT;
+	}
+	if (!error)
+		error = vexfs_core_hit_paths(core, &query, args.inode, note_path, &list);
+	vexfs_check(sb, error, "inode", args.inode);
+	if (!error && list.overflow)
+		error = -ERANGE;
+	if (!error && !list.count)
+		error = -ENOENT;
+	if (!error && copy_to_user(u64_to_user_ptr(args.paths), list.buffer, list.used))
+		error = -EFAULT;
+	args.bytes = list.used;
+	args.count = list.count;
+out:
+	kvfree(list.prefix);
+	kvfree(list.buffer);
+	drop_query(&query);
+	return error ?: GIVE(args, argument);
+}
