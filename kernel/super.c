@@ -437,7 +437,8 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	if (!sb_rdonly(sb))
 		reap_orphans(sb);
 	schedule_commit(super);
-	vexfs_index_kick(super);
+	if (options->preload)
+		vexfs_index_kick(super);
 	return 0;
 }
 
@@ -484,6 +485,8 @@ static int vexfs_reconfigure(struct fs_context *fc)
 			reap_orphans(sb);
 	}
 	apply_options(super, options);
+	if (options->preload)
+		vexfs_index_kick(super);
 	fc->sb_flags = (fc->sb_flags & ~SB_POSIXACL) | (options->acl ? SB_POSIXACL : 0);
 	fc->sb_flags_mask |= SB_POSIXACL;
 	return 0;

@@ -4,9 +4,10 @@
  *
  * Every command takes a pointer to a structure that begins with its size in bytes as the caller knows
  * it: at least that of the first version, which this is (EINVAL). A kernel that knows more takes the
- * rest as zeros; one that knows less refuses a rest that is not zero (E2BIG). Fields marked "out" are written by the kernel, all others read; reserved fields and
- * unknown flags must be zero (EINVAL). A pointer travels as __u64, and the layout is the same for
- * 32-bit callers. An unknown command gives ENOTTY.
+ * rest as zeros; one that knows less refuses a rest that is not zero (E2BIG). Fields marked "out" are
+ * written by the kernel, all others read; reserved fields and unknown flags must be zero (EINVAL). A
+ * pointer travels as __u64, and the layout is the same for 32-bit callers. An unknown command gives
+ * ENOTTY.
  *
  * With io_uring the command's number goes to cmd_op and the pointer to the first eight bytes of cmd;
  * the result is in the completion. Structures are read when the command is run, so they have to stay.

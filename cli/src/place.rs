@@ -226,9 +226,10 @@ pub fn printable(path: &Path) -> String {
 }
 
 /// The file system that all these places are in. `Usage` when there are several.
-pub fn one_volume(places: &[Place]) -> Outcome<&VolumeName> {
-    let [first, rest @ ..] = places else { return Err(Failure::usage("no place was given")) };
-    match rest.iter().find(|place| !place.volume.is_same(&first.volume)) {
+pub fn one_volume<'a>(places: impl IntoIterator<Item = &'a Place>) -> Outcome<&'a VolumeName> {
+    let mut places = places.into_iter();
+    let Some(first) = places.next() else { return Err(Failure::usage("no place was given")) };
+    match places.find(|place| !place.volume.is_same(&first.volume)) {
         Some(other) => Err(Failure::usage(format!(
             "{} and {} are two file systems; one command works on one",
             first.volume.name(),

@@ -58,7 +58,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&Path, u64);
 /// In an image or on a mounted VexFS each file is copied whole or not at all: until all its bytes are
 /// there, `to` is what it was. (Unless power fails at the very end, when the old file or the new one
 /// has more than 1024 extents, some 500 MiB in one piece with blocks of 4 KiB, or a file was there
-/// and the VexFS is mounted. `to` may then be cut short.)
+/// and the VexFS is mounted. `to` may then be cut short; so it may, whatever fails, on a mounted VexFS
+/// where the process may write to the file that is there and make none beside it.)
 ///
 /// Within one VexFS the copies of files share their blocks with the originals until either is
 /// written to, and have the same vectors; from one to another vectors are not copied.

@@ -57,7 +57,8 @@ impl Device {
     /// Opens what is at `path` and locks it.
     ///
     /// Errors: those of `open(2)`; [`Reason::InUse`] while another process has it open, or this one
-    /// does, and [`Reason::Mounted`] while it is mounted; [`Reason::NotImage`] when it is neither a regular file nor a block device.
+    /// does, or a loop device is attached to it, and [`Reason::Mounted`] while it is mounted;
+    /// [`Reason::NotImage`] when it is neither a regular file nor a block device.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let failed = |error: io::Error| Error::new(path, Reason::Host(error));
         // A fifo or a terminal would block or react to being opened: looked at before.

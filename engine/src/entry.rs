@@ -270,25 +270,25 @@ impl Image {
 
     /// The names of an inode's extended attributes.
     pub fn xattrs(&self, inode: u64) -> Result<Vec<Vec<u8>>> {
+        self.about_image(self.xattr_names(inode))
+    }
+
+    pub(crate) fn xattr_names(&self, inode: u64) -> Result<Vec<Vec<u8>>, CoreError> {
         let mut names = Vec::new();
-        self.about_image(self.core.list_xattrs(inode, &mut |name| {
+        self.core.list_xattrs(inode, &mut |name| {
             names.push(name.to_vec());
             true
-        }))?;
+        })?;
         Ok(names)
     }
 
     /// Reads the whole value of each extended attribute of an inode.
     pub(crate) fn all_xattrs(&self, number: u64) -> Result<Vec<Xattr>, CoreError> {
-        let mut names = Vec::new();
-        self.core.list_xattrs(number, &mut |name| {
-            names.push(name.to_vec());
-            true
-        })?;
-        names
-            .into_iter()
-            .map(|name| Ok((name.clone(), self.core.get_xattr(number, &name)?)))
-            .collect()
+        let with_value = |name: Vec<u8>| {
+            let value = self.core.get_xattr(number, &name)?;
+            Ok((name, value))
+        };
+        self.xattr_names(number)?.into_iter().map(with_value).collect()
     }
 
     /// All absolute paths of an inode; none when it has no name any more.

@@ -122,6 +122,17 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// The names of the extended attributes of what is at a path.
+    pub fn xattr_names(&self, path: &Path, last: LastLink) -> Result<Vec<Vec<u8>>> {
+        match self {
+            Self::Image(image) => {
+                let number = image.resolve_with(path, last)?;
+                image.about(path, image.xattr_names(number))
+            }
+            Self::Host => host_files::xattr_names(path, last),
+        }
+    }
+
     /// The extended attributes of what is at a path, with their whole values.
     pub fn xattrs(&self, path: &Path, last: LastLink) -> Result<Vec<Xattr>> {
         match self {
@@ -250,8 +261,8 @@ impl<'a> Files<'a> {
     }
 
     /// Makes a file that becomes `to` by [`OpenFile::publish`], and until then leaves `to` as it is;
-    /// see [`Image::stage_file`]. On the machine that holds for a mounted VexFS; elsewhere it is `to`
-    /// from the start.
+    /// see [`Image::stage_file`]. On the machine that holds for a mounted VexFS, in a directory where
+    /// the process may make files; elsewhere it is `to` from the start.
     pub fn stage(&self, to: &Path, permissions: u32, owner: (u32, u32)) -> Result<OpenFile<'a>> {
         match self {
             Self::Image(image) => image.stage_file(to, permissions, owner).map(OpenFile::Image),

@@ -38,6 +38,15 @@ pub(crate) fn errno(path: &Path) -> impl Fn(Errno) -> Error {
     move |errno| failed(path)(errno.into())
 }
 
+/// The directory above a path, as it is written; none above the root and `.`.
+pub(crate) fn above(path: &Path) -> Option<&Path> {
+    let above = path.parent()?;
+    if !above.as_os_str().is_empty() {
+        return Some(above);
+    }
+    (path != Path::new(".")).then_some(Path::new("."))
+}
+
 fn at_flags(last: LastLink) -> AtFlags {
     match last {
         LastLink::Follow => AtFlags::empty(),
@@ -115,8 +124,8 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The extended attributes of a file; none where the file system has no such thing.
-pub(crate) fn xattrs(path: &Path, last: LastLink) -> Result<Vec<Xattr>> {
+/// The names of a file's extended attributes; none where the file system has no such thing.
+pub(crate) fn xattr_names(path: &Path, last: LastLink) -> Result<Vec<Vec<u8>>> {
     let mut list = vec![0; ATTRIBUTE_BYTES_MAX];
     let listed = match last {
         LastLink::Follow => rustix::fs::listxattr(path, &mut list[..]),
@@ -127,15 +136,22 @@ pub(crate) fn xattrs(path: &Path, last: LastLink) -> Result<Vec<Xattr>> {
         Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => return Ok(Vec::new()),
         Err(error) => return Err(errno(path)(error)),
     };
+    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// The extended attributes of a file, with their whole values.
+pub(crate) fn xattrs(path: &Path, last: LastLink) -> Result<Vec<Xattr>> {
     let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
     let mut attributes = Vec::new();
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in xattr_names(path, last)? {
+        let os_name = OsStr::from_bytes(&name);
         let read = match last {
-            LastLink::Follow => rustix::fs::getxattr(path, OsStr::from_bytes(name), &mut value[..]),
-            LastLink::Keep => rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]),
+            LastLink::Follow => rustix::fs::getxattr(path, os_name, &mut value[..]),
+            LastLink::Keep => rustix::fs::lgetxattr(path, os_name, &mut value[..]),
         };
         match read {
-            Ok(length) => attributes.push((name.to_vec(), value[..length].to_vec())),
+            Ok(length) => attributes.push((name, value[..length].to_vec())),
             Err(Errno::NODATA) => {}
             Err(error) => return Err(errno(path)(error)),
         }
@@ -265,9 +281,8 @@ pub(crate) fn is_mount_top(path: &Path) -> rustix::io::Result<bool> {
 /// Whether `path`, which need not be there, is below the directory with this device and number, or
 /// is the directory itself.
 pub(crate) fn is_below(path: &Path, directory: (u64, u64)) -> Result<bool> {
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-    let above = above.unwrap_or(Path::new(".")).canonicalize().map_err(failed(path))?;
-    for above in above.ancestors() {
+    let holder = above(path).unwrap_or(Path::new(".")).canonicalize().map_err(failed(path))?;
+    for above in holder.ancestors() {
         let metadata = above.symlink_metadata().map_err(failed(path))?;
         if (metadata.dev(), metadata.ino()) == directory {
             return Ok(true);
@@ -331,9 +346,7 @@ impl HostFile {
             // What cannot become `to` is refused before anything is written.
             drop(Self::open_with(to, File::options().write(true))?);
         }
-        let directory = there.as_deref().unwrap_or(to).parent();
-        let directory = directory.filter(|path| !path.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
+        let directory = above(there.as_deref().unwrap_or(to)).unwrap_or(Path::new("."));
         if to.file_name().is_none() || !mount::is_on_vexfs(directory) {
             return Self::create(to, permissions);
         }
@@ -417,5 +430,19 @@ impl HostFile {
     /// that is not possible.
     pub(crate) fn clone_from(&self, source: &Self) -> bool {
         rustix::fs::ioctl_ficlone(self.file.as_fd(), source.file.as_fd()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_up_from_a_path_ends() {
+        let up = |path| std::iter::successors(Some(Path::new(path)), |path| above(path));
+        assert_eq!(up("/a/b").collect::<Vec<_>>(), ["/a/b", "/a", "/"].map(Path::new));
+        assert_eq!(up("a/b").collect::<Vec<_>>(), ["a/b", "a", "."].map(Path::new));
+        assert_eq!(up("./a").collect::<Vec<_>>(), ["./a", "."].map(Path::new));
+        assert_eq!(up("").count(), 1);
     }
 }

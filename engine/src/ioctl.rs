@@ -3,9 +3,9 @@
 //! fails. They are for regular files and directories: on those of other file systems they are
 //! `ENOTTY`.
 
+use rustix::io::Result;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use std::ffi::c_void;
-use std::io;
 use std::os::fd::AsFd;
 use vexfs_uapi::{
     Collection, CollectionCreate, CollectionDrop, CollectionList, CollectionMaintain,
@@ -29,7 +29,7 @@ unsafe impl<C: Command> Ioctl for Call<'_, C> {
         std::ptr::from_mut(self.0).cast()
     }
 
-    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> rustix::io::Result<()> {
+    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<()> {
         Ok(())
     }
 }
@@ -39,9 +39,9 @@ unsafe impl<C: Command> Ioctl for Call<'_, C> {
 /// # Safety
 /// Each address in it is that of as many bytes as it says, which may be read, and written where the
 /// command fills them in.
-unsafe fn give<C: Command>(file: impl AsFd, command: &mut C) -> io::Result<()> {
+unsafe fn give<C: Command>(file: impl AsFd, command: &mut C) -> Result<()> {
     // SAFETY: the caller's word on the addresses; `Call` has its own.
-    Ok(unsafe { rustix::ioctl::ioctl(file, Call(command)) }?)
+    unsafe { rustix::ioctl::ioctl(file, Call(command)) }
 }
 
 fn address<T>(room: &[T]) -> u64 {
@@ -57,14 +57,14 @@ fn count<T>(room: &[T]) -> u32 {
     u32::try_from(room.len()).unwrap_or(u32::MAX)
 }
 
-pub fn info(file: impl AsFd) -> io::Result<Info> {
+pub fn info(file: impl AsFd) -> Result<Info> {
     let mut command = Info::new();
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command)? };
     Ok(command)
 }
 
-pub fn create_collection(file: impl AsFd, collection: Collection) -> io::Result<Collection> {
+pub fn create_collection(file: impl AsFd, collection: Collection) -> Result<Collection> {
     let mut command = CollectionCreate { collection, ..CollectionCreate::new() };
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command)? };
@@ -76,7 +76,7 @@ pub fn list_collections(
     file: impl AsFd,
     after: u32,
     room: &mut [Collection],
-) -> io::Result<CollectionList> {
+) -> Result<CollectionList> {
     let mut command = CollectionList {
         collections: address_mut(room),
         count: count(room),
@@ -89,32 +89,28 @@ pub fn list_collections(
 }
 
 /// Tells of the collection of `wanted`'s number, or if that is 0 of its name.
-pub fn show_collection(file: impl AsFd, wanted: Collection) -> io::Result<Collection> {
+pub fn show_collection(file: impl AsFd, wanted: Collection) -> Result<Collection> {
     let mut command = CollectionShow { collection: wanted, ..CollectionShow::new() };
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command)? };
     Ok(command.collection)
 }
 
-pub fn maintain_collection(
-    file: impl AsFd,
-    number: u32,
-    flags: u32,
-) -> io::Result<CollectionMaintain> {
+pub fn maintain_collection(file: impl AsFd, number: u32, flags: u32) -> Result<CollectionMaintain> {
     let mut command = CollectionMaintain { flags, number, ..CollectionMaintain::new() };
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command)? };
     Ok(command)
 }
 
-pub fn drop_collection(file: impl AsFd, number: u32) -> io::Result<()> {
+pub fn drop_collection(file: impl AsFd, number: u32) -> Result<()> {
     let mut command = CollectionDrop { number, ..CollectionDrop::new() };
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command) }
 }
 
 /// Stores vectors, whose components are in `data`, one after another.
-pub fn put(file: impl AsFd, collection: u32, vectors: &[Vector], data: &[u8]) -> io::Result<Put> {
+pub fn put(file: impl AsFd, collection: u32, vectors: &[Vector], data: &[u8]) -> Result<Put> {
     let mut command = Put {
         collection,
         count: count(vectors),
@@ -128,7 +124,7 @@ pub fn put(file: impl AsFd, collection: u32, vectors: &[Vector], data: &[u8]) ->
     Ok(command)
 }
 
-pub fn get(file: impl AsFd, collection: u32, chunk: u32, data: &mut [u8]) -> io::Result<Get> {
+pub fn get(file: impl AsFd, collection: u32, chunk: u32, data: &mut [u8]) -> Result<Get> {
     let mut command = Get {
         collection,
         chunk,
@@ -142,7 +138,7 @@ pub fn get(file: impl AsFd, collection: u32, chunk: u32, data: &mut [u8]) -> io:
 }
 
 /// Removes the vectors of chunks `first` to `last`, and returns how many there were.
-pub fn remove(file: impl AsFd, collection: u32, first: u32, last: u32) -> io::Result<u64> {
+pub fn remove(file: impl AsFd, collection: u32, first: u32, last: u32) -> Result<u64> {
     let mut command = Remove { collection, first, last, ..Remove::new() };
     // SAFETY: it holds no address.
     unsafe { give(file, &mut command)? };
@@ -150,7 +146,7 @@ pub fn remove(file: impl AsFd, collection: u32, first: u32, last: u32) -> io::Re
 }
 
 /// Fills `room` from its beginning with the vectors of a file, `skip` of them left out.
-pub fn list(file: impl AsFd, skip: u64, room: &mut [Vector]) -> io::Result<List> {
+pub fn list(file: impl AsFd, skip: u64, room: &mut [Vector]) -> Result<List> {
     let mut command = List { vectors: address_mut(room), count: count(room), skip, ..List::new() };
     // SAFETY: the address is that of `count` vectors, borrowed for writing.
     unsafe { give(file, &mut command)? };
@@ -165,7 +161,7 @@ pub fn rows(
     from: u32,
     vectors: &mut [Vector],
     inodes: &mut [u64],
-) -> io::Result<Rows> {
+) -> Result<Rows> {
     let mut command = Rows {
         collection,
         from,
@@ -187,7 +183,7 @@ pub fn search(
     queries: &[u8],
     suffix: &[u8],
     hits: &mut [Hit],
-) -> io::Result<Search> {
+) -> Result<Search> {
     let mut command = Search {
         queries: address(queries),
         queries_bytes: queries.len() as u64,
@@ -205,7 +201,7 @@ pub fn search(
 }
 
 /// Fills `room` from its beginning with the paths of an inode below a directory.
-pub fn paths(directory: impl AsFd, inode: u64, room: &mut [u8]) -> io::Result<Paths> {
+pub fn paths(directory: impl AsFd, inode: u64, room: &mut [u8]) -> Result<Paths> {
     let mut command = Paths { inode, paths: address_mut(room), bytes: count(room), ..Paths::new() };
     // SAFETY: the address is that of `bytes` bytes, borrowed for writing.
     unsafe { give(directory, &mut command)? };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Listing directories, one or a whole tree.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::image::Image;
 use crate::path::LastLink;
@@ -129,17 +129,30 @@ impl<'a> Walk<'a> {
 
     fn visit(&mut self, path: PathBuf, depth: usize) -> Result<Option<WalkEntry>> {
         let last = if depth == 0 { LastLink::Follow } else { LastLink::Keep };
-        let Some(found) = self.files.find(&path, last)? else { return Ok(None) };
+        let Some(found) = unless_gone(self.files.attributes(&path, last))? else {
+            return Ok(None);
+        };
         if found.device != self.device {
             return Ok(None);
         }
         if found.inode.is_directory() {
             let entered = self.ancestors.enter(found.identity(), depth);
             entered.map_err(|error| self.files.error(&path, error))?;
-            let entries = self.files.list(&path)?.into_iter().rev();
+            let Some(entries) = unless_gone(self.files.list(&path))? else { return Ok(None) };
+            let entries = entries.into_iter().rev();
             self.stack.extend(entries.map(|entry| (path.join(&entry.name), depth + 1)));
         }
         Ok(Some(WalkEntry { path, number: found.number, inode: found.inode, depth }))
+    }
+}
+
+/// Nothing for what has vanished: its name is gone, or was so between the look at the name and that
+/// at the inode.
+fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
+    let is_gone = |error: &Error| error.is_not_found() || error.core() == Some(&CoreError::Stale);
+    match result {
+        Err(error) if is_gone(&error) => Ok(None),
+        result => result.map(Some),
     }
 }
 

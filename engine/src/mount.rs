@@ -3,7 +3,7 @@
 //! ([`Files::Host`](crate::Files::Host)).
 
 use crate::error::{Error, Reason, Result};
-use crate::host_files::{self, HostFile, failed};
+use crate::host_files::{self, HostFile, above, errno, failed};
 use crate::ioctl;
 use crate::vectors::{FileVectors, FileVersion, Hit, Vector};
 use rustix::fs::OFlags;
@@ -75,25 +75,12 @@ fn lies_on_vexfs(path: &Path) -> Option<bool> {
     Some(here || is_on_vexfs(path))
 }
 
-/// The directory above a path, as it is written.
-fn above(path: &Path) -> Option<&Path> {
-    let above = path.parent()?;
-    Some(if above.as_os_str().is_empty() { Path::new(".") } else { above })
-}
-
 impl Mount {
     /// The mounted VexFS that `path` lies on, or would if it were there.
     pub fn at(path: impl AsRef<Path>) -> Result<Option<Self>> {
-        let mut at = path.as_ref();
-        while lies_on_vexfs(at).is_none() {
-            match above(at) {
-                Some(directory) => at = directory,
-                None => return Ok(None),
-            }
-        }
-        if lies_on_vexfs(at) != Some(true) {
-            return Ok(None);
-        }
+        let mut upwards = std::iter::successors(Some(path.as_ref()), |path| above(path));
+        let there = upwards.find_map(|path| Some((path, lies_on_vexfs(path)?)));
+        let Some((at, true)) = there else { return Ok(None) };
         let named = if at.is_dir() && is_on_vexfs(at) {
             at.to_owned()
         } else if let Some(directory) = above(at).filter(|directory| is_on_vexfs(directory)) {
@@ -137,23 +124,23 @@ impl Mount {
     }
 
     /// Gives a command on the file system as a whole.
-    fn give<T>(&self, command: impl FnOnce(&File) -> io::Result<T>) -> Result<T> {
+    fn give<T>(&self, command: impl FnOnce(&File) -> rustix::io::Result<T>) -> Result<T> {
         let (path, file) = self.top()?;
-        command(file).map_err(failed(path))
+        command(file).map_err(errno(path))
     }
 
     /// Gives a command on a collection, which errors name.
     fn on_collection<T>(
         &self,
         name: impl AsRef<[u8]>,
-        command: impl FnOnce(&File) -> io::Result<T>,
+        command: impl FnOnce(&File) -> rustix::io::Result<T>,
     ) -> Result<T> {
         let (path, file) = self.top()?;
-        command(file).map_err(|error| {
+        command(file).map_err(|errno| {
             let mut object: OsString = path.as_os_str().to_owned();
             object.push(": collection ");
             object.push(OsStr::from_bytes(name.as_ref()));
-            Error::new(object, Reason::Host(error))
+            Error::new(object, Reason::Host(errno.into()))
         })
     }
 
@@ -185,7 +172,7 @@ impl Mount {
     /// Makes all changes so far durable.
     pub fn sync(&self) -> Result<()> {
         match self.top() {
-            Ok((path, top)) => rustix::fs::syncfs(top).map_err(host_files::errno(path)),
+            Ok((path, top)) => rustix::fs::syncfs(top).map_err(errno(path)),
             // For whom nothing can be opened, everything is made durable.
             Err(_) => {
                 rustix::fs::sync();
@@ -232,8 +219,7 @@ impl Mount {
         let mut wanted = uapi::Collection::new_zeroed();
         // No collection has such a name.
         if name.is_empty() || fill(&mut wanted.name, name).is_err() {
-            let missing = Err(Errno::NOENT.into());
-            return self.on_collection(name, |_| missing);
+            return self.on_collection(name, |_| Err(Errno::NOENT));
         }
         let info = self.on_collection(name, |top| ioctl::show_collection(top, wanted))?;
         self.describe(&info)
@@ -304,12 +290,12 @@ impl Mount {
                     let paths = used.split(|byte| *byte == 0).filter(|path| !path.is_empty());
                     return Ok(paths.map(|path| OsStr::from_bytes(path).into()).collect());
                 }
-                Err(error) if is(&error, &[Errno::NOENT, Errno::STALE]) => return Ok(Vec::new()),
-                Err(error) if is(&error, &[Errno::RANGE]) => {}
-                Err(error) => return Err(failed(path)(error)),
+                Err(Errno::NOENT | Errno::STALE) => return Ok(Vec::new()),
+                Err(Errno::RANGE) => {}
+                Err(error) => return Err(errno(path)(error)),
             }
         }
-        Err(failed(path)(Errno::RANGE.into()))
+        Err(errno(path)(Errno::RANGE))
     }
 
     /// All paths of an inode that may be walked.
@@ -441,7 +427,7 @@ impl MountScope {
         let suffix = request.filter.name_suffix.unwrap_or_default();
         let wanted = wanted(request);
         let done = ioctl::search(&self.directory, wanted, request.queries, suffix, &mut hits)
-            .map_err(failed(&self.path))?;
+            .map_err(errno(&self.path))?;
         let hits = hits.iter().take(done.hits_count as usize).map(to_hit).collect();
         Ok((hits, to_report(&done, info)))
     }
@@ -552,7 +538,7 @@ fn to_report(done: &uapi::Search, info: &CollectionInfo) -> SearchReport {
 
 impl HostFile {
     pub(crate) fn version(&self) -> Result<FileVersion> {
-        let listed = ioctl::list(&self.file, 0, &mut []).map_err(failed(&self.path))?;
+        let listed = ioctl::list(&self.file, 0, &mut []).map_err(errno(&self.path))?;
         Ok(to_version(&listed))
     }
 
@@ -562,7 +548,7 @@ impl HostFile {
         let (mut version, mut list) = (None, Vec::new());
         loop {
             let listed = ioctl::list(&self.file, list.len() as u64, &mut room);
-            let listed = listed.map_err(failed(&self.path))?;
+            let listed = listed.map_err(errno(&self.path))?;
             // What follows may be of a later one, and is stale by this.
             let version = *version.get_or_insert(to_version(&listed));
             let count = listed.count as usize;
@@ -576,7 +562,7 @@ impl HostFile {
     pub(crate) fn vector(&self, info: &CollectionInfo, chunk: u32) -> Result<Vector> {
         let mut bytes = vec![0; info.shape.row_bytes()];
         let got = ioctl::get(&self.file, info.number, chunk, &mut bytes);
-        let got = got.map_err(failed(&self.path))?;
+        let got = got.map_err(errno(&self.path))?;
         Ok(Vector { info: to_info(&got.vector, self.number()?), bytes })
     }
 
@@ -598,7 +584,7 @@ impl HostFile {
             let described: Vec<uapi::Vector> = part.iter().map(to_put).collect();
             let data: Vec<u8> = part.iter().flat_map(|put| put.bytes).copied().collect();
             let put = ioctl::put(&self.file, info.number, &described, &data);
-            let put = put.map_err(failed(&self.path))?;
+            let put = put.map_err(errno(&self.path))?;
             report.stored += put.stored;
             report.replaced += put.replaced;
             report.stale += put.stale;
@@ -613,7 +599,7 @@ impl HostFile {
         chunks: RangeInclusive<u32>,
     ) -> Result<u64> {
         let (first, last) = (*chunks.start(), *chunks.end());
-        ioctl::remove(&self.file, info.number, first, last).map_err(failed(&self.path))
+        ioctl::remove(&self.file, info.number, first, last).map_err(errno(&self.path))
     }
 }
 
@@ -663,10 +649,6 @@ fn fill(room: &mut [u8], text: &str) -> Result<(), CoreError> {
 
 fn part(room: &[u8], bytes: u8) -> &[u8] {
     room.get(..usize::from(bytes)).unwrap_or(room)
-}
-
-fn is(error: &io::Error, any: &[Errno]) -> bool {
-    any.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(test)]

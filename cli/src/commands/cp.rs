@@ -58,8 +58,7 @@ pub struct Arguments {
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
-        let images: Vec<Place> =
-            self.sources.iter().filter_map(AnyPlace::in_image).cloned().collect();
+        let images: Vec<&Place> = self.sources.iter().filter_map(AnyPlace::in_image).collect();
         if !images.is_empty() && images.len() < self.sources.len() {
             return Err(Failure::usage(
                 "some sources are in an image and some are not; copy them in two commands",
@@ -76,21 +75,20 @@ impl Arguments {
             AnyPlace::Volume(to) => Some(to.volume.open_for_long_work()?),
             AnyPlace::Local(_) => None,
         };
-        // Within an image the two are one; an image cannot be opened twice.
-        let source = match images.is_empty() {
-            true => None,
-            false => {
-                let from = one_volume(&images)?;
-                let to = self.destination.in_image();
-                let same = to.is_some_and(|to| to.volume.is_same(from));
-                if same { None } else { Some(from.open()?) }
+        let target_files = target.as_ref().map_or(Files::Host, Volume::files);
+        let other;
+        let source_files = if images.is_empty() {
+            Files::Host
+        } else {
+            let from = one_volume(images)?;
+            match self.destination.in_image() {
+                // An image cannot be opened twice.
+                Some(to) if to.volume.is_same(from) => target_files,
+                _ => {
+                    other = from.open()?;
+                    other.files()
+                }
             }
-        };
-        let target_files = files_of(target.as_ref());
-        let source_files = match images.is_empty() {
-            true => Files::Host,
-            false if source.is_none() => target_files,
-            false => files_of(source.as_ref()),
         };
         let mut copying = Copying {
             command: self,
@@ -112,11 +110,6 @@ impl Arguments {
     }
 }
 
-/// The files of a volume, or else of the machine.
-fn files_of(volume: Option<&Volume>) -> Files<'_> {
-    volume.map_or(Files::Host, Volume::files)
-}
-
 /// A copy under way.
 struct Copying<'a> {
     command: &'a Arguments,
@@ -131,8 +124,8 @@ impl Copying<'_> {
         let sources = &self.command.sources;
         let to = self.command.destination.path();
         let into = self.is_into()?;
-        let (files, tree) = (self.source, self.source);
-        self.start(|| sources.iter().map(|source| bytes_below(tree, source.path())).sum());
+        let (files, target) = (self.source, self.target);
+        self.start(|| sources.iter().map(|source| bytes_below(files, source.path())).sum());
         for source in sources {
             let from = source.path();
             let is_input = matches!(source, AnyPlace::Local(path) if path.as_os_str() == "-");
@@ -140,7 +133,6 @@ impl Copying<'_> {
                 return Err(Failure::usage("standard input has no name: name the file to make"));
             }
             let copy_to = self.copy_to(from, to, into);
-            let target = self.target;
             self.copy(&files.object(from), |options, bar| {
                 let mut progress = |path: &Path, bytes| show(bar, path, bytes);
                 if is_input {

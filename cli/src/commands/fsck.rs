@@ -157,6 +157,7 @@ impl Arguments {
     }
 
     fn only_check(&self) -> Outcome<CheckReport> {
+        let device = Device::open(&self.image, Access::Read)?;
         if let Some(mounted) = find_mount(&self.image) {
             complain(&format!(
                 "{}: it is mounted at {}: what changes meanwhile may look like damage",
@@ -164,7 +165,6 @@ impl Arguments {
                 printable(&mounted.at)
             ));
         }
-        let device = Device::open(&self.image, Access::Read)?;
         let mut bar = Bar::new(self.progress);
         let mut teller = Teller::new(self, device.clone());
         let mut told = Ok(());

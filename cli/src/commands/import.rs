@@ -31,10 +31,10 @@ const PIECE_BYTES: usize = 4 << 20;
 #[command(after_help = "Examples:\n  \
     vexfs import data.vexfs:/mnist.npy digits base.npy\n  \
     vexfs import --create --metric cosine data.vexfs:/ docs base.fvecs\n\n\
-    Row R of the file becomes chunk R, with the range of its bytes in the file. The command\n\
-    returns when everything is durable and in the graph, which on a mounted VexFS only who may make\n\
-    collections waits for. If it fails or is interrupted before, the\n\
-    file is not there, nor a collection that --create made.")]
+    Row R of the file becomes chunk R, with the range of its bytes in the file. The file gets its\n\
+    name when all its vectors are stored: a failure before leaves neither it nor a collection that\n\
+    --create made, an interruption at most the collection. The command returns when everything is\n\
+    durable and in the graph, which on a mounted VexFS only who may make collections waits for.")]
 pub struct Arguments {
     /// Where to store the file: a new name or a directory, IMAGE:/path or on a mounted VexFS
     #[arg(value_parser = place_parser(), value_name = "PLACE")]

@@ -65,7 +65,7 @@ impl Arguments {
     fn make_hard_link(&self) -> Outcome {
         let link = &self.link;
         let existing = Place::parse(&self.target).map_err(Failure::Usage)?;
-        let volume = one_volume(&[existing.clone(), link.clone()])?.open_for_change()?;
+        let volume = one_volume([&existing, link])?.open_for_change()?;
         let files = volume.files();
         let path = name_in(files, link, existing.path.file_name())?;
         if files.attributes(&existing.path, LastLink::Keep)?.inode.is_directory() {

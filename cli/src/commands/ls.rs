@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use vexfs_engine::core::{
     MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE, MODE_SOCKET, MODE_SYMLINK,
 };
-use vexfs_engine::{Attributes, FileVersion, Files, Inode, LastLink};
+use vexfs_engine::{Attributes, FileVersion, Files, Inode, LastLink, OpenFile};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -112,17 +112,27 @@ pub(super) fn with_fields(mut object: Value, fields: Value) -> Value {
     object
 }
 
-/// Which of its contents a regular file has; nothing of anything else, nor of what may not be read.
+/// Which of its contents a regular file has.
 pub(super) fn version(
     files: Files<'_>,
     path: &Path,
     found: &Attributes,
 ) -> Outcome<Option<FileVersion>> {
+    if_readable(files, path, found, |file| file.version())
+}
+
+/// What an open regular file tells; nothing of anything else, nor of what may not be read or has gone.
+pub(super) fn if_readable<T>(
+    files: Files<'_>,
+    path: &Path,
+    found: &Attributes,
+    tell: impl FnOnce(&OpenFile<'_>) -> vexfs_engine::Result<T>,
+) -> Outcome<Option<T>> {
     if !found.inode.is_file() {
         return Ok(None);
     }
-    match files.open(path).and_then(|file| file.version()) {
-        Ok(version) => Ok(Some(version)),
+    match files.open(path).and_then(|file| tell(&file)) {
+        Ok(told) => Ok(Some(told)),
         Err(error) if error.is_denied() || error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -40,8 +40,7 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let (places, to) = (&self.sources, &self.destination);
-        let all: Vec<Place> = places.iter().chain([to]).cloned().collect();
-        let volume = one_volume(&all)?.open_for_change()?;
+        let volume = one_volume(places.iter().chain([to]))?.open_for_change()?;
         let files = volume.files();
         let mode = match (self.no_clobber, self.exchange) {
             (true, _) => RenameMode::NoReplace,

@@ -148,7 +148,7 @@ impl Arguments {
             hits = nearest_of_all(hits, self.k as usize);
         }
         let several = of_file.is_none() && query_count > 1;
-        let mut answer = Answer { command: self, files: volume.files(), scope: &scope, several };
+        let answer = Answer { command: self, files: volume.files(), scope: &scope, several };
         answer.print(&hits, &request)?;
         if self.json {
             return Ok(());
@@ -330,7 +330,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn print(&mut self, hits: &[Hit], request: &SearchRequest<'_>) -> Outcome {
+    fn print(&self, hits: &[Hit], request: &SearchRequest<'_>) -> Outcome {
         let suffix = request.filter.name_suffix.unwrap_or_default();
         let mut paths: HashMap<u64, Option<PathBuf>> = HashMap::new();
         let (mut rank, mut last) = (0, None);

@@ -10,8 +10,7 @@ use crate::time::format_time;
 use clap::Args;
 use serde_json::json;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use vexfs_engine::{Attributes, FileVectors, Files, LastLink, Volume};
+use vexfs_engine::{FileVectors, LastLink, Volume};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,18 +48,6 @@ fn count_vectors(volume: &Volume, vectors: &FileVectors) -> Outcome<Vec<VectorCo
     Ok(counts)
 }
 
-/// The vectors of a regular file; nothing of anything else, nor of what may not be read.
-fn vectors(files: Files<'_>, path: &Path, found: &Attributes) -> Outcome<Option<FileVectors>> {
-    if !found.inode.is_file() {
-        return Ok(None);
-    }
-    match files.open(path).and_then(|file| file.vectors()) {
-        Ok(vectors) => Ok(Some(vectors)),
-        Err(error) if error.is_denied() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Tell all about files: attributes, names, extended attributes, vectors
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -92,10 +79,9 @@ impl Arguments {
         let inode = &found.inode;
         let target = ls::target(files, path, &found)?;
         let paths = volume.paths(path, last)?;
-        let mut attributes: Vec<Vec<u8>> =
-            files.xattrs(path, last)?.into_iter().map(|(name, _)| name).collect();
+        let mut attributes = files.xattr_names(path, last)?;
         attributes.sort();
-        let vectors = vectors(files, path, &found)?;
+        let vectors = ls::if_readable(files, path, &found, |file| file.vectors())?;
         let version = vectors.as_ref().map(|vectors| vectors.version);
         let counts = match &vectors {
             Some(vectors) => count_vectors(volume, vectors)?,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Damaged nodes, superblocks and devices, and what a repair makes of them.
+#![allow(clippy::type_complexity)]
 
 use super::tests::*;
 use super::*;
