@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 # The commands of this project. Each says what it needs when something is missing.
 
-.PHONY: help build demo test bench module install clean
+.PHONY: help build demo test test-long bench module install clean
 
 PREFIX ?= /usr/local
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 build: ## the tools, in target/release
 	@tools/require cargo
@@ -18,6 +18,9 @@ demo: ## the main job, on an image file, with texts of this machine
 
 test: ## every test; ends with `N passed, N failed`
 	@tools/test
+
+test-long: ## the same with thousands of rounds where there were some, for hours
+	@tools/test --long
 
 bench: ## the figures of docs/performance.md
 	@tools/require cargo

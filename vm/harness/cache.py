@@ -23,13 +23,15 @@ def path(*parts):
 
 
 @contextlib.contextmanager
-def lock(name):
-    """Holds the lock of that name against every other process that uses this cache.
+def lock(name, directory=None):
+    """Holds the lock of that name against every other process that uses this cache, or the
+    directory that is named instead.
 
     Gives a file descriptor: a process that inherits it goes on holding the lock until it ends.
     """
-    os.makedirs(path("locks"), exist_ok=True)
-    with open(path("locks", name), "a", encoding="ascii") as file:
+    directory = os.path.join(directory or path(), "locks")
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, name), "a", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

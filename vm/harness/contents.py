@@ -64,7 +64,9 @@ def add_project(tree, kernel):
     """Places the module and the tools; returns the module's path on the host."""
     module = project.module(kernel)
     tree.copy(module, "lib/vexfs.ko", mode=0o644)
-    tree.copy(project.tools(), "usr/bin/vexfs", mode=0o755)
+    programs = project.programs()
+    for name in ("vexfs", "vexfs-guest-tests"):
+        tree.copy(os.path.join(programs, name), f"usr/bin/{name}", mode=0o755)
     for name in ("mkfs.vexfs", "fsck.vexfs"):
         tree.link(f"sbin/{name}", "/usr/bin/vexfs")
     return module

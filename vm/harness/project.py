@@ -7,6 +7,8 @@ import subprocess
 from harness import REPOSITORY, HarnessError, cache, say
 
 TARGET = "x86_64-unknown-linux-gnu"
+BUILT = os.path.join(REPOSITORY, "target")
+STATIC = os.path.join(BUILT, "static")
 QUIET_S = 3
 
 
@@ -33,7 +35,7 @@ def build(what, command, log, environment=None):
 
 def module(kernel):
     """Builds the module for a kernel, and returns its path."""
-    directory = os.path.join(REPOSITORY, "target", "module", kernel.name)
+    directory = os.path.join(BUILT, "module", kernel.name)
     output = os.path.join(directory, "vexfs.ko")
     part = os.path.join(directory, "part.ko")
     command = [os.path.join(REPOSITORY, "kernel", "module"), "--kernel-dir", kernel.build,
@@ -42,21 +44,51 @@ def module(kernel):
         command += ["--arch", "um"]
     if kernel.debug:
         command += ["--kasan"]
-    with cache.lock("module"):
+    with cache.lock("module", BUILT):
         build(f"the module for {kernel.name}", command, os.path.join(directory, "build.log"))
         # Another run may be reading it.
         os.rename(part, output)
     return output
 
 
-def tools():
-    """Builds the tools without shared libraries, and returns the path of the one program."""
-    directory = os.path.join(REPOSITORY, "target", "static")
+def programs():
+    """Builds the tools and the tests of a mount without shared libraries; returns the directory."""
+    build("the tools", ["cargo", "build", "--release", "--locked", "--package", "vexfs-cli",
+                        "--package", "vexfs-guest", "--target", TARGET],
+          os.path.join(STATIC, "build.log"), static_environment())
+    return os.path.join(STATIC, TARGET, "release")
+
+
+def published(name, version):
+    """Installs a program that is published as a crate, static; returns its path."""
+    directory = os.path.join(BUILT, "suites")
+    with cache.lock("suites", BUILT):
+        build(name, ["cargo", "install", "--quiet", "--locked", "--root", directory, "--target",
+                     TARGET, f"{name}@{version}"], os.path.join(directory, f"{name}.log"),
+              static_environment())
+    return os.path.join(directory, "bin", name)
+
+
+def static_sleep():
+    """Builds a program that sleeps under any name, as busybox does not; returns its path."""
+    directory = os.path.join(BUILT, "suites")
+    source = os.path.join(directory, "sleep.c")
+    output = os.path.join(directory, "bin", "sleep")
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    with cache.lock("suites", BUILT):
+        with open(source, "w", encoding="ascii") as file:
+            file.write("#include <stdlib.h>\n#include <unistd.h>\n"
+                       "int main(int count, char **words) { return count < 2 || "
+                       "sleep(atoi(words[1])); }\n")
+        build("sleep", ["cc", "-static", "-o", output, source], f"{output}.log")
+    return output
+
+
+def static_environment():
+    """The environment in which cargo builds programs that need no shared libraries."""
     # An encoded setting would go before ours.
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
-    environment.update(CARGO_TARGET_DIR=directory, RUSTFLAGS="-C target-feature=+crt-static",
+    environment.update(CARGO_TARGET_DIR=STATIC, RUSTFLAGS="-C target-feature=+crt-static",
                        CARGO_PROFILE_RELEASE_STRIP="debuginfo")
-    build("the tools", ["cargo", "build", "--release", "--locked", "--package", "vexfs-cli",
-                        "--target", TARGET], os.path.join(directory, "build.log"), environment)
-    return os.path.join(directory, TARGET, "release", "vexfs")
+    return environment
