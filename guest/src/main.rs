@@ -10,6 +10,7 @@
 mod attributes;
 mod directories;
 mod files;
+mod footprint;
 mod mount;
 mod space;
 mod support;
@@ -69,7 +70,9 @@ fn main() -> ExitCode {
         }));
         report("unmounts_and_is_sound", outcome, &mut counts);
     }
-    for (name, test) in mount::TESTS.iter().filter(|test| chosen(test.0)) {
+    for (name, test) in
+        [mount::TESTS, footprint::TESTS].into_iter().flatten().filter(|test| chosen(test.0))
+    {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             mounted.format();
             test(&mounted);

@@ -83,6 +83,7 @@ macro_rules! load {
 
         impl Load for $name {
             const STEP: usize = $lanes * $bytes;
+            const GROUPS: bool = cfg!(not(feature = "compact"));
             type Register = [$component; $lanes];
 
             #[inline(always)]

@@ -32,6 +32,8 @@ pub(crate) static LAST_BYTES: [u8; 64] = {
 pub(crate) trait Load {
     /// Bytes of a row that fill a register.
     const STEP: usize;
+    /// Whether rows are taken [`GROUP`] at once, which takes three times the code.
+    const GROUPS: bool = true;
     /// One register (or a few) full of components.
     type Register: Copy;
 
@@ -157,7 +159,8 @@ pub(crate) unsafe fn scan<L: Load, M: Measure<L::Register>>(batch: Batch<'_>) {
     }
     let mut distances = distances.iter_mut();
     loop {
-        if let Some((group, rest)) = rows.split_first_chunk::<GROUP>()
+        if L::GROUPS
+            && let Some((group, rest)) = rows.split_first_chunk::<GROUP>()
             && let Some((group_terms, rest_terms)) = terms.split_first_chunk::<GROUP>()
             && group.iter().all(|row| row.len() == bytes)
         {
@@ -180,7 +183,13 @@ pub(crate) unsafe fn scan<L: Load, M: Measure<L::Register>>(batch: Batch<'_>) {
                 let here = [row.as_ptr()];
                 let ahead = rest.first().map_or(here, |next| [next.as_ptr()]);
                 // SAFETY: the query and the row have `bytes` bytes, as just checked.
-                let [sum] = unsafe { sums::<L, M, 1, 4>(query, &here, &ahead, bytes, start) };
+                let [sum] = unsafe {
+                    if L::GROUPS {
+                        sums::<L, M, 1, 4>(query, &here, &ahead, bytes, start)
+                    } else {
+                        sums::<L, M, 1, 2>(query, &here, &ahead, bytes, start)
+                    }
+                };
                 distance(metric, sum, query_term, *term)
             } else {
                 Distance::MAX

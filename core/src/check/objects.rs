@@ -42,6 +42,7 @@ pub(crate) struct Object {
 
 impl Checker<'_> {
     /// An item in the first pass.
+    #[inline(never)] // the frames of the three would add up in the walk
     pub(crate) fn first_item(&mut self, key: Key, item: &[u8]) -> Result<()> {
         self.sink.report.items += 1;
         if key.object != self.object.number {
@@ -168,6 +169,7 @@ impl Checker<'_> {
     }
 
     /// An item in the second pass.
+    #[inline(never)] // the frames of the three would add up in the walk
     pub(crate) fn second_item(&mut self, key: Key, item: &[u8]) -> Result<()> {
         if key.object == 0 {
             return match Kind::from_number(key.kind_number()) {
@@ -184,6 +186,7 @@ impl Checker<'_> {
     }
 
     /// An item in the third pass.
+    #[inline(never)] // the frames of the three would add up in the walk
     pub(crate) fn third_item(&mut self, key: Key, item: &[u8]) -> Result<()> {
         match Kind::from_number(key.kind_number()) {
             Some(Kind::Entry) => self.suspect_entry(key, item),
