@@ -296,7 +296,6 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 		return vexfs_check(sb, error, "collection", args->collection);
 	if (answer->overflow)
 		return -EINVAL;
-	count_search(super, report.nanoseconds);
 	/* What it loaded can be given back. */
 	if (unlikely(!READ_ONCE(super->index_bytes)))
 		vexfs_index_kick(super);
@@ -305,7 +304,6 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 	args->completeness = report.completeness;
 	args->examined = report.examined;
 	args->unindexed = report.unindexed;
-	args->nanoseconds = report.nanoseconds;
 	return 0;
 }
 
@@ -327,6 +325,7 @@ int vexfs_command_search(struct file *file, void __user *argument)
 	struct vexfs_ioc_search args;
 	struct vexfs_query query = { .scope = dir->i_ino };
 	struct answer answer = {};
+	u64 start = ktime_get_ns();
 	int error = TAKE(args, argument);
 
 	if (error)
@@ -344,7 +343,11 @@ int vexfs_command_search(struct file *file, void __user *argument)
 	kvfree(answer.vectors);
 	kvfree(answer.hits);
 	drop_query(&query);
-	return error ?: GIVE(args, argument);
+	if (error)
+		return error;
+	args.nanoseconds = ktime_get_ns() - start;
+	count_search(VEXFS_SB(sb), args.nanoseconds);
+	return GIVE(args, argument);
 }
 
 /* ---- paths ---- */

@@ -333,7 +333,7 @@ struct vexfs_ioc_search {
 	__u32 hits_count;     /* out: query after query, nearest first */
 	__u64 examined;       /* out: distances computed */
 	__u64 unindexed;      /* out: vectors compared because the graph has them not yet */
-	__u64 nanoseconds;    /* out: spent on it */
+	__u64 nanoseconds;    /* out: spent on it within the kernel */
 };
 
 /*
