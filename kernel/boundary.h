@@ -388,6 +388,7 @@ int vexfs_core_vectors_clone(const struct vexfs_core *core, u64 from, u64 to, u6
 #define VEXFS_QUERY_VECTORS 256
 #define VEXFS_QUERY_CREDENTIALS 512
 #define VEXFS_QUERY_EXCLUDE 1024
+#define VEXFS_QUERY_LISTS 2048
 
 struct vexfs_query {
 	const u8 *queries;

@@ -27,6 +27,8 @@ static int set_caller(struct vexfs_query *query, struct super_block *sb)
 	if (capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE))
 		return 0;
 	query->fields |= VEXFS_QUERY_CREDENTIALS;
+	if (IS_ENABLED(CONFIG_FS_POSIX_ACL) && sb->s_flags & SB_POSIXACL)
+		query->fields |= VEXFS_QUERY_LISTS;
 	query->uid = from_kuid(sb->s_user_ns, cred->fsuid);
 	query->gid = from_kgid(sb->s_user_ns, cred->fsgid);
 	if (!groups->ngroups)
@@ -51,6 +53,9 @@ static void drop_query(struct vexfs_query *query)
 
 /* ---- the rows of a collection ---- */
 
+/* Rows that are read at a time. */
+#define ROWS_AT_ONCE 1024
+
 struct row_list {
 	struct vexfs_ioc_vector *vectors;
 	u64 *inodes;
@@ -58,6 +63,22 @@ struct row_list {
 	u32 count;
 	u32 most;
 };
+
+static int make_row_list(struct row_list *list, u32 most)
+{
+	list->most = most;
+	list->vectors = kvcalloc(most, sizeof(*list->vectors), GFP_KERNEL);
+	list->inodes = kvcalloc(most, sizeof(*list->inodes), GFP_KERNEL);
+	list->rows = kvcalloc(most, sizeof(*list->rows), GFP_KERNEL);
+	return list->vectors && list->inodes && list->rows ? 0 : -ENOMEM;
+}
+
+static void drop_row_list(struct row_list *list)
+{
+	kvfree(list->rows);
+	kvfree(list->inodes);
+	kvfree(list->vectors);
+}
 
 static bool note_row(void *context, const struct vexfs_vector *vector)
 {
@@ -71,34 +92,61 @@ static bool note_row(void *context, const struct vexfs_vector *vector)
 	return true;
 }
 
-/* Leaves those of files that the caller may read. */
+/*
+ * Moves rows of files that the caller may read from one list to another. 1 if there is such a row for
+ * which there is no room.
+ */
 static int keep_readable(struct vexfs_core *core, const struct vexfs_query *query,
-			 struct row_list *list)
+			 const struct row_list *all, struct row_list *kept)
 {
-	u32 i, kept = 0;
+	u64 inode = 0;
+	int may = 0;
+	u32 i;
 
-	for (i = 0; i < list->count; i++) {
-		int may = vexfs_core_may_read(core, query, list->inodes[i]);
-
+	for (i = 0; i < all->count; i++) {
+		/* Rows of one file mostly follow each other. */
+		if (all->inodes[i] != inode)
+			may = vexfs_core_may_read(core, query, all->inodes[i]);
 		if (may < 0 && may != -ESTALE)
 			return may;
+		inode = all->inodes[i];
 		if (may > 0) {
-			list->vectors[kept] = list->vectors[i];
-			list->inodes[kept++] = list->inodes[i];
+			if (kept->count == kept->most)
+				return 1;
+			kept->vectors[kept->count] = all->vectors[i];
+			kept->inodes[kept->count] = inode;
+			kept->rows[kept->count++] = all->rows[i];
 		}
 		if (signal_pending(current))
 			return -EINTR;
 		cond_resched();
 	}
-	list->count = kept;
 	return 0;
+}
+
+/* Fills a list. What the caller may not read is passed over, so that no page tells of it. */
+static int list_rows(struct vexfs_core *core, const struct vexfs_query *query, u32 from,
+		     struct row_list *kept)
+{
+	struct row_list all = {};
+	int error = make_row_list(&all, min(kept->most + 1, ROWS_AT_ONCE));
+
+	while (!error) {
+		all.count = 0;
+		error = vexfs_core_rows_of(core, query->collection, from, note_row, &all) ?:
+			keep_readable(core, query, &all, kept);
+		if (all.count < all.most)
+			break;
+		from = all.rows[all.count - 1] + 1;
+	}
+	drop_row_list(&all);
+	return error;
 }
 
 int vexfs_command_rows(struct file *file, void __user *argument)
 {
 	struct inode *dir = file_inode(file);
 	struct super_block *sb = dir->i_sb;
-	struct vexfs_core *core = VEXFS_SB(sb)->core;
 	struct vexfs_query query = { .scope = dir->i_ino };
 	struct row_list list = {};
 	struct vexfs_ioc_rows args;
@@ -110,29 +158,26 @@ int vexfs_command_rows(struct file *file, void __user *argument)
 		return -EINVAL;
 	if (!S_ISDIR(dir->i_mode))
 		return -ENOTDIR;
-	list.most = min_t(u32, args.count, VEXFS_COUNT_MAX);
-	list.vectors = kvcalloc(list.most, sizeof(*list.vectors), GFP_KERNEL);
-	list.inodes = kvcalloc(list.most, sizeof(*list.inodes), GFP_KERNEL);
-	list.rows = kvcalloc(list.most, sizeof(*list.rows), GFP_KERNEL);
-	error = list.vectors && list.inodes && list.rows ? set_caller(&query, sb) : -ENOMEM;
+	query.collection = args.collection;
+	error = make_row_list(&list, min_t(u32, args.count, VEXFS_COUNT_MAX)) ?:
+		set_caller(&query, sb);
 	if (!error)
-		error = vexfs_core_rows_of(core, args.collection, args.from, note_row, &list);
-	args.more = list.count == list.most;
-	if (list.count)
-		args.from = list.rows[list.count - 1] + 1;
-	if (!error)
-		error = keep_readable(core, &query, &list);
+		error = list_rows(VEXFS_SB(sb)->core, &query, args.from, &list);
+	if (error >= 0) {
+		args.more = error;
+		error = 0;
+	}
 	vexfs_check(sb, error, "collection", args.collection);
 	args.count = list.count;
+	if (list.count)
+		args.from = list.rows[list.count - 1] + 1;
 	if (!error && (copy_to_user(u64_to_user_ptr(args.vectors), list.vectors,
 				    list.count * sizeof(*list.vectors)) ||
 		       copy_to_user(u64_to_user_ptr(args.inodes), list.inodes,
 				    list.count * sizeof(*list.inodes))))
 		error = -EFAULT;
 	drop_query(&query);
-	kvfree(list.rows);
-	kvfree(list.inodes);
-	kvfree(list.vectors);
+	drop_row_list(&list);
 	return error ?: GIVE(args, argument);
 }
 

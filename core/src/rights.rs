@@ -24,6 +24,8 @@ pub struct Credentials<'a> {
     pub gid: u32,
     /// Further groups.
     pub groups: &'a [u32],
+    /// Whether access control lists count, or modes alone.
+    pub lists: bool,
 }
 
 /// The attribute that holds an access control list, as `setfacl` stores it: a version, then for each
@@ -31,6 +33,7 @@ pub struct Credentials<'a> {
 /// little endian.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 const ACCESS_LIST_VERSION: u32 = 2;
+const TAG_OWNER: u16 = 0x01;
 const TAG_USER: u16 = 0x02;
 const TAG_GROUP_OWNER: u16 = 0x04;
 const TAG_GROUP: u16 = 0x08;
@@ -71,7 +74,8 @@ impl Credentials<'_> {
             return Ok(inode.mode >> 6 & bit != 0);
         }
         // Where the group's permissions are none, so is the mask of a list, and no entry counts.
-        if inode.flags & INODE_ATTRIBUTES != 0
+        if self.lists
+            && inode.flags & INODE_ATTRIBUTES != 0
             && inode.mode & 0o070 != 0
             && let Some(allowed) = self.listed(tree, number, inode, bit)?
         {
@@ -82,15 +86,18 @@ impl Credentials<'_> {
     }
 
     /// What the inode's access control list says; nothing when it has none.
+    // Out of line, so that its frame is not that of each judgement.
+    #[inline(never)]
     fn listed(&self, tree: &Tree, number: u64, inode: &Inode, bit: u32) -> Result<Option<bool>> {
         let Place::Found(key) = xattr::place(tree, number, ACCESS_LIST)? else { return Ok(None) };
         let Some(item) = tree.get(key)? else { return Ok(None) };
-        let attribute = xattr::decode(number, &item)?;
-        // One that is damaged, or so long that it does not lie in the tree, opens nothing.
+        // One that is damaged opens nothing.
         let closed = Ok(Some(false));
-        let Some((head, entries)) = attribute.inline.split_first_chunk::<4>() else {
-            return closed;
+        let value = match xattr::decode(number, &item)?.value(tree) {
+            Err(Error::Checksum { .. }) => return closed,
+            value => value?,
         };
+        let Some((head, entries)) = value.split_first_chunk::<4>() else { return closed };
         let (entries, rest) = entries.as_chunks::<8>();
         if u32::from_le_bytes(*head) != ACCESS_LIST_VERSION || !rest.is_empty() {
             return closed;
@@ -102,6 +109,10 @@ impl Credentials<'_> {
             (u16::from_le_bytes([t0, t1]), permissions & bit != 0, id)
         };
         let all = || entries.iter().map(decode);
+        let known = [TAG_OWNER, TAG_USER, TAG_GROUP_OWNER, TAG_GROUP, TAG_MASK, TAG_OTHERS];
+        if !all().all(|(tag, _, _)| known.contains(&tag)) {
+            return closed;
+        }
         let mask = all().find(|(tag, _, _)| *tag == TAG_MASK).is_none_or(|(_, open, _)| open);
         if let Some((_, open, _)) = all().find(|(tag, _, id)| *tag == TAG_USER && *id == self.uid) {
             return Ok(Some(open && mask));

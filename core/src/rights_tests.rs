@@ -200,11 +200,12 @@ impl World {
         let groups = [self.rng.below(4) as u32 + 10, 12];
         let credentials = match self.rng.below(5) {
             0 => None,
-            1 => Some(Credentials { uid: 0, gid: 0, groups: &[] }),
+            1 => Some(Credentials { uid: 0, gid: 0, groups: &[], lists: true }),
             _ => Some(Credentials {
                 uid: self.rng.below(3) as u32 + 1,
                 gid: self.rng.below(4) as u32 + 10,
                 groups: &groups[..self.rng.below(3) as usize],
+                lists: true,
             }),
         };
         let directories: Vec<_> = (0..self.nodes.len())
@@ -352,7 +353,7 @@ fn a_file_moved_or_closed_off_is_found_by_where_it_is_now() {
     }
     let ino = crate::vector_tests::file(&fs, deep, "f");
     fs.put_vectors(number, ino, &[put(0, &[1; 4])]).unwrap();
-    let user = Some(Credentials { uid: 5, gid: 5, groups: &[] });
+    let user = Some(Credentials { uid: 5, gid: 5, groups: &[], lists: true });
     let count = |scope, credentials| {
         let request =
             SearchRequest { scope, credentials, ..SearchRequest::nearest(number, &[0; 4], 9) };
@@ -378,12 +379,13 @@ fn an_access_list_that_is_damaged_opens_nothing() {
     let set = SetAttributes { mode: Some(0o644), uid: Some(1), gid: Some(9), ..Default::default() };
     world.fs.set_attributes(ino, &set).unwrap();
     let query = row(&mut world.rng, &world.shape);
-    let count = |uid| {
-        let credentials = Some(Credentials { uid, gid: 50, groups: &[] });
+    let count_with = |uid, lists| {
+        let credentials = Some(Credentials { uid, gid: 50, groups: &[], lists });
         let request =
             SearchRequest { credentials, ..SearchRequest::nearest(world.number, &query, 5) };
         search(&world.fs, &request).1.len()
     };
+    let count = |uid| count_with(uid, true);
     let good = List { users: Vec::new(), owning: 4, groups: Vec::new(), mask: 4 }.bytes(0o644);
     let mut wrong_version = good.clone();
     wrong_version[0] = 3;
@@ -394,6 +396,16 @@ fn an_access_list_that_is_damaged_opens_nothing() {
         world.fs.set_xattr(ino, b"system.posix_acl_access", value, XattrMode::Set).unwrap();
         assert_eq!(count(2), found, "a list of {} bytes", value.len());
         assert_eq!(count(1), 1, "the owner needs no list");
+        assert_eq!(count_with(2, false), 1, "where lists do not count, others may read");
+    }
+    // One that is too long for a node of the tree counts as any other, while its bytes are whole.
+    let many = (3..2000).map(|id| (id, 0)).chain([(2, 4)]).collect();
+    let mut list = List { users: many, owning: 0, groups: Vec::new(), mask: 4 };
+    for (permissions, found) in [(4, 1), (0, 0)] {
+        list.users.last_mut().unwrap().1 = permissions;
+        let value = list.bytes(0o640);
+        world.fs.set_xattr(ino, b"system.posix_acl_access", &value, XattrMode::Set).unwrap();
+        assert_eq!((count(2), count(3)), (found, 0));
     }
 }
 
@@ -419,7 +431,7 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
         paths.sort();
         paths
     };
-    let caller = Credentials { uid: 1000, gid: 1000, groups: &[] };
+    let caller = Credentials { uid: 1000, gid: 1000, groups: &[], lists: true };
     assert_eq!(paths(ROOT, None), ["/a/plan", "/b/c/z"]);
     assert_eq!(paths(ROOT, Some(&caller)), ["/b/c/z"]);
     assert_eq!(paths(below, None), ["/b/c/z"]);

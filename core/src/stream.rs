@@ -68,6 +68,32 @@ pub(crate) struct Placed {
     pub checksums: Vec<u32>,
 }
 
+/// Fills `buffer` with the first bytes of a short object, as [`FileSystem::stream_read`], for who has
+/// the tree in hand.
+pub(crate) fn read_held(tree: &Tree, object: u64, buffer: &mut [u8]) -> Result<()> {
+    let mut bounce = zeroed_bytes(1 << tree.state.block_log2)?;
+    for (logical, part) in buffer.chunks_mut(bounce.len()).enumerate() {
+        read_block_of(tree, object, logical as u64, &mut bounce)?;
+        crate::bytes::copy(part, &bounce);
+    }
+    Ok(())
+}
+
+/// Reads one block, which the tree's lock, held by the caller, keeps where it is.
+fn read_block_of(tree: &Tree, object: u64, logical: u64, buffer: &mut [u8]) -> Result<()> {
+    let map = Mapping::read(tree, object, logical, logical + 1)?;
+    let block = map.segments.first().and_then(|segment| segment.block);
+    let (Some(block), Some(sum)) = (block, map.checksums.first()) else {
+        buffer.fill(0);
+        return Ok(());
+    };
+    tree.host.device.read(block << tree.state.block_log2, buffer)?;
+    if tree.host.checksum.crc32c(0, buffer) != *sum {
+        return Err(Error::Checksum { block });
+    }
+    Ok(())
+}
+
 impl FileSystem {
     /// Fills `buffer` with the bytes of `object` from `offset` on; where nothing was written they
     /// are zeros.
@@ -142,18 +168,7 @@ impl FileSystem {
 
     /// Reads one block while the tree's lock keeps it where it is.
     fn read_block_locked(&self, object: u64, logical: u64, buffer: &mut [u8]) -> Result<()> {
-        let tree = self.reader();
-        let map = Mapping::read(&tree, object, logical, logical + 1)?;
-        let block = map.segments.first().and_then(|segment| segment.block);
-        let (Some(block), Some(sum)) = (block, map.checksums.first()) else {
-            buffer.fill(0);
-            return Ok(());
-        };
-        self.host.device.read(block << tree.state.block_log2, buffer)?;
-        if self.host.checksum.crc32c(0, buffer) != *sum {
-            return Err(Error::Checksum { block });
-        }
-        Ok(())
+        read_block_of(&self.reader(), object, logical, buffer)
     }
 
     /// Block size as a power of two.

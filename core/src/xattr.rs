@@ -32,7 +32,20 @@ pub(crate) struct Attribute<'a> {
     object: u64,
     length: usize,
     name: &'a [u8],
-    pub(crate) inline: &'a [u8],
+    inline: &'a [u8],
+}
+
+impl Attribute<'_> {
+    /// The value, for who has the tree in hand.
+    pub(crate) fn value(&self, tree: &Tree) -> Result<Vec<u8>> {
+        if self.object == 0 {
+            return owned(self.inline);
+        }
+        let mut value = Vec::new();
+        value.try_resize(self.length, 0)?;
+        crate::stream::read_held(tree, self.object, &mut value)?;
+        Ok(value)
+    }
 }
 
 pub(crate) fn decode(number: u64, item: &[u8]) -> Result<Attribute<'_>> {

@@ -8,10 +8,12 @@
 //! `N passed, N failed`. The device is checked after every mount.
 
 mod attributes;
+mod commands;
 mod directories;
 mod files;
 mod footprint;
 mod mount;
+mod rights;
 mod space;
 mod support;
 
@@ -70,9 +72,8 @@ fn main() -> ExitCode {
         }));
         report("unmounts_and_is_sound", outcome, &mut counts);
     }
-    for (name, test) in
-        [mount::TESTS, footprint::TESTS].into_iter().flatten().filter(|test| chosen(test.0))
-    {
+    let tests = [mount::TESTS, footprint::TESTS, rights::TESTS].into_iter().flatten();
+    for (name, test) in tests.filter(|test| chosen(test.0)) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             mounted.format();
             test(&mounted);

@@ -33,6 +33,8 @@ pub const QUERY_VECTORS: u32 = 256;
 pub const QUERY_CREDENTIALS: u32 = 512;
 /// No vector of one file.
 pub const QUERY_EXCLUDE: u32 = 1024;
+/// Access control lists count for the caller, and not modes alone.
+pub const QUERY_LISTS: u32 = 2048;
 
 /// What to search for, with a layout that C can declare.
 #[repr(C)]
@@ -120,6 +122,7 @@ impl Query {
                 uid: self.uid,
                 gid: self.gid,
                 groups,
+                lists: given(QUERY_LISTS),
             }),
         }
     }

@@ -316,7 +316,7 @@ impl Arguments {
 
 impl Identity {
     fn credentials(&self) -> Credentials<'_> {
-        Credentials { uid: self.uid, gid: self.gid, groups: &self.groups }
+        Credentials { uid: self.uid, gid: self.gid, groups: &self.groups, lists: true }
     }
 }
 
