@@ -253,7 +253,7 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 			args.removed += done.removed;
 			args.left = done.left;
 			if (signal_pending(current))
-				error = -EINTR;
+				error = -ERESTARTSYS;
 			cond_resched();
 		} while (!error && done.left && done.inserted);
 	}

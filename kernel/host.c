@@ -62,8 +62,8 @@ static size_t fill_bio(struct bio *bio, const u8 *memory, size_t bytes)
 	return added;
 }
 
-static int transfer(struct vexfs_device *device, blk_opf_t operation, u64 offset, u8 *memory,
-		    size_t bytes)
+static int transfer_in_place(struct vexfs_device *device, blk_opf_t operation, u64 offset,
+			     u8 *memory, size_t bytes)
 {
 	size_t pages = DIV_ROUND_UP(bytes, PAGE_SIZE) + 1;
 	unsigned int nofs = memalloc_nofs_save();
@@ -82,6 +82,47 @@ static int transfer(struct vexfs_device *device, blk_opf_t operation, u64 offset
 		bytes -= added;
 	}
 	memalloc_nofs_restore(nofs);
+	return error;
+}
+
+/* Whether each piece of memory, as pages divide it, is one that the device can take. */
+static bool is_taken(const struct vexfs_device *device, const u8 *memory)
+{
+	unsigned int align = max_t(unsigned int, bdev_logical_block_size(device->bdev),
+				   bdev_dma_alignment(device->bdev) + 1);
+
+	return IS_ALIGNED((unsigned long)memory, min_t(unsigned int, align, PAGE_SIZE));
+}
+
+/* Bytes that go through a buffer of our own at a time. */
+#define BOUNCE_BYTES SZ_16K
+
+/* The same for memory at any address: blocks in the middle of what a caller wants lie anywhere. */
+static int transfer(struct vexfs_device *device, blk_opf_t operation, u64 offset, u8 *memory,
+		    size_t bytes)
+{
+	u8 *bounce;
+	int error = 0;
+
+	if (likely(is_taken(device, memory)))
+		return transfer_in_place(device, operation, offset, memory, bytes);
+	/* Of a power of two, so aligned to it. */
+	bounce = kmalloc(BOUNCE_BYTES, GFP_NOFS);
+	if (!bounce)
+		return -ENOMEM;
+	while (bytes && !error) {
+		size_t part = min_t(size_t, bytes, BOUNCE_BYTES);
+
+		if (op_is_write(operation))
+			memcpy(bounce, memory, part);
+		error = transfer_in_place(device, operation, offset, bounce, part);
+		if (!error && !op_is_write(operation))
+			memcpy(memory, bounce, part);
+		offset += part;
+		memory += part;
+		bytes -= part;
+	}
+	kfree(bounce);
 	return error;
 }
 

@@ -124,7 +124,11 @@ static int (*const commands[])(struct file *file, void __user *argument) = {
 	[_IOC_NR(VEXFS_IOC_PATHS)] = vexfs_command_paths,
 };
 
-/* Whatever size the command's number has: a caller with a newer header has a larger one. */
+/*
+ * Whatever size the command's number has: a caller with a newer header has a larger one. One that is
+ * interrupted has written nothing to its caller's structure, so it can be begun again (-ERESTARTSYS):
+ * not every interruption is a signal that the caller asked for.
+ */
 static long run_command(struct file *file, unsigned int command, void __user *argument)
 {
 	unsigned int number = _IOC_NR(command);
@@ -177,9 +181,12 @@ static u64 uring_pointer(struct io_uring_cmd *command)
 int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags)
 {
 	u64 pointer = uring_pointer(command);
+	long result;
 
 	/* All of them may sleep: a worker runs them, on behalf of who asked. */
 	if (issue_flags & IO_URING_F_NONBLOCK)
 		return -EAGAIN;
-	return run_command(command->file, command->cmd_op, u64_to_user_ptr(pointer));
+	result = run_command(command->file, command->cmd_op, u64_to_user_ptr(pointer));
+	/* A worker is interrupted to give up. */
+	return result == -ERESTARTSYS ? -EINTR : result;
 }

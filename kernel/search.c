@@ -118,7 +118,7 @@ static int keep_readable(struct vexfs_core *core, const struct vexfs_query *quer
 			kept->rows[kept->count++] = all->rows[i];
 		}
 		if (signal_pending(current))
-			return -EINTR;
+			return -ERESTARTSYS;
 		cond_resched();
 	}
 	return 0;

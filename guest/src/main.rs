@@ -9,9 +9,11 @@
 
 mod attributes;
 mod commands;
+mod damage;
 mod directories;
 mod files;
 mod footprint;
+mod fuzz;
 mod mount;
 mod rights;
 mod space;
@@ -72,8 +74,8 @@ fn main() -> ExitCode {
         }));
         report("unmounts_and_is_sound", outcome, &mut counts);
     }
-    let tests = [mount::TESTS, footprint::TESTS, rights::TESTS].into_iter().flatten();
-    for (name, test) in tests.filter(|test| chosen(test.0)) {
+    let tests = [mount::TESTS, footprint::TESTS, rights::TESTS, fuzz::TESTS, damage::TESTS];
+    for (name, test) in tests.into_iter().flatten().filter(|test| chosen(test.0)) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             mounted.format();
             test(&mounted);

@@ -135,7 +135,7 @@ impl<'a> Asked<'a> {
 
     fn search(&self, wanted: Search, query: &[u8], suffix: &[u8], vector_bytes: usize) -> Answer {
         let answer = commands::search(self.directory, wanted, query, suffix, vector_bytes)
-            .unwrap_or_else(|error| panic!("{}: search: {error}", self.what));
+            .unwrap_or_else(|error| panic!("{}: {wanted:?}: {error}", self.what));
         if !self.privileged {
             let told = &answer.told;
             assert_eq!(told.examined, answer.hits.len() as u64, "{}: counter", self.what);

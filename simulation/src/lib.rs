@@ -10,6 +10,7 @@
 //! A tool of the tests: nothing of the product depends on it.
 
 pub mod allocation;
+mod damage;
 mod device;
 mod host;
 mod image;
@@ -21,6 +22,7 @@ mod session;
 pub mod vector;
 mod workload;
 
+pub use damage::damage;
 pub use device::{Event, Fault, FlushHook, Request, SimulatedDevice};
 pub use host::{SimulatedClock, format, format_options, host};
 pub use image::{Image, PAGE_BYTES, SECTOR_BYTES};
