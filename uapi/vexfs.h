@@ -185,8 +185,8 @@ struct vexfs_ioc_vector {
  * Stores vectors of a regular file open for writing, each in place of that of the same chunk. Their
  * file's dirty pages are written first, so that no crash leaves a vector with other bytes than it was
  * made from. Found by searches at once, durable after fsync(2).
- * Errors: EBADF, EINVAL (a component that is no number, a wrong length, a chunk twice), ENOENT (the
- * collection), ENOSPC, E2BIG.
+ * Errors: EBADF, EISDIR, EINVAL (a component that is no number, a wrong length, a chunk twice), ENOENT
+ * (the collection), ENOSPC, E2BIG.
  */
 struct vexfs_ioc_put {
 	__u32 size;
@@ -204,7 +204,7 @@ struct vexfs_ioc_put {
 
 /*
  * Reads the vector of a chunk of a regular file open for reading.
- * Errors: EBADF, ENOENT, ERANGE (it does not fit).
+ * Errors: EBADF, EISDIR, ENOENT, ERANGE (it does not fit).
  */
 struct vexfs_ioc_get {
 	__u32 size;
@@ -216,7 +216,10 @@ struct vexfs_ioc_get {
 	struct vexfs_ioc_vector vector; /* out; zeros before */
 };
 
-/* Removes the vectors of chunks `first` to `last` of a regular file open for writing. */
+/*
+ * Removes the vectors of chunks `first` to `last` of a regular file open for writing.
+ * Errors: EBADF, EISDIR, ENOENT (the collection).
+ */
 struct vexfs_ioc_remove {
 	__u32 size;
 	__u32 flags;
@@ -230,6 +233,7 @@ struct vexfs_ioc_remove {
 /*
  * Lists the vectors of a regular file open for reading, in all collections, `skip` of them left out,
  * and tells the file's version.
+ * Errors: EBADF, EISDIR.
  */
 struct vexfs_ioc_list {
 	__u32 size;
@@ -245,7 +249,9 @@ struct vexfs_ioc_list {
 
 /*
  * Lists the vectors of a collection, of all files that the caller may read, from row `from` on; on a
- * directory, and only those below it.
+ * directory, and only those below it. What the caller may not read is passed over: `count` is as many as
+ * are wanted while there are so many, and `more` and `from` tell of no others.
+ * Errors: ENOENT (the collection), ENOTDIR.
  */
 struct vexfs_ioc_rows {
 	__u32 size;
@@ -338,7 +344,8 @@ struct vexfs_ioc_search {
 
 /*
  * Tells the paths of an inode below a directory, relative to it, that the caller may walk.
- * Errors: ENOENT (none, or none that the caller may walk), ESTALE (another generation), ERANGE.
+ * Errors: ENOENT (none that the caller may walk, or the caller may not read it), ENOTDIR, ESTALE (another
+ * generation), ERANGE.
  */
 struct vexfs_ioc_paths {
 	__u32 size;

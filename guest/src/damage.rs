@@ -14,9 +14,8 @@ use std::os::unix::fs::{DirEntryExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use vexfs_simulation::{SeededRandom, damage};
 use vexfs_uapi::{
-    Collection, CollectionDrop, CollectionList, Command, ELEMENT_BIT,
-    ELEMENT_F32, ELEMENT_U8, Get, Info, List, METRIC_COSINE, METRIC_HAMMING, METRIC_L2,
-    SEARCH_EXACT, Search, Vector,
+    Collection, CollectionDrop, CollectionList, Command, ELEMENT_BIT, ELEMENT_F32, ELEMENT_U8, Get,
+    Info, List, METRIC_COSINE, METRIC_HAMMING, METRIC_L2, SEARCH_EXACT, Search, Vector,
 };
 use zerocopy::FromZeros;
 
@@ -325,5 +324,5 @@ fn change(root: &Path, met: &[PathBuf], random: &mut SeededRandom) {
             }
         }
     }
-    let _ = File::open(root).map(|root| rustix::fs::syncfs(root));
+    let _ = File::open(root).map(rustix::fs::syncfs);
 }

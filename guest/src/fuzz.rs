@@ -49,7 +49,7 @@ fn prepare(root: &Path) -> About {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("chmod");
         let file = create(&path);
         let vectors = [0, 1, 2, 3].map(|chunk| Vector { chunk, ..Vector::new_zeroed() });
-        let data: Vec<u8> = (0..4 * VECTOR_BYTES as u8).map(|at| at ^ number * 16).collect();
+        let data: Vec<u8> = (0..4 * VECTOR_BYTES as u8).map(|at| at ^ (number * 16)).collect();
         commands::put(&file, collection, &vectors, &data).expect("put");
         inodes.push(file.metadata().expect("stat").ino());
     }
@@ -425,17 +425,13 @@ impl Worker<'_> {
 
     /// Commands that there are none of.
     fn unknown(&mut self, random: &mut SeededRandom) {
+        let bytes = (random.below(1 << 14) << 16) as u32;
         let number = match random.below(3) {
             // Of ours, but for those that there are.
-            0 => {
-                3 << 30
-                    | (random.below(1 << 14) << 16) as u32
-                    | 0xbc00
-                    | 13 + random.below(243) as u32
-            }
-            1 => (random.below(3) << 30 | random.below(1 << 14) << 16) as u32 | 0xbc00 | 3,
+            0 => 3 << 30 | bytes | 0xbc00 | (13 + random.below(243) as u32),
+            1 => (random.below(3) << 30) as u32 | bytes | 0xbc03,
             // Of a kind that nobody has.
-            _ => 0xee00 | random.number() as u32 & 0xffff_00ff,
+            _ => 0xee00 | (random.number() as u32 & 0xffff_00ff),
         };
         let pointer = self.arena.place(random, 4096).address;
         let at = random.below(8) as usize;

@@ -5,7 +5,8 @@
 //!
 //! Makes a file system on the device, mounts it on the directory and runs the tests (those whose names
 //! hold one of the words), each in a directory of its own. Prints a line for each, and at the end
-//! `N passed, N failed`. The device is checked after every mount.
+//! `N passed, N failed`. The device is checked after every mount. Tests of random things print the seed
+//! they follow from; `VEXFS_SEED` sets it, and `VEXFS_ROUNDS` how much they try.
 
 mod attributes;
 mod commands;

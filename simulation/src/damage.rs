@@ -127,7 +127,7 @@ impl<'a> Damage<'a> {
             11 => 256 + self.random.below(400),
             12 => self.random.below(256),
             13 => 1 << self.random.below(64),
-            14 => now << 32 | now >> 32,
+            14 => now.rotate_left(32),
             _ => self.random.number(),
         }
     }

@@ -66,7 +66,7 @@ pub fn sane(number: u32, about: &About, random: &mut SeededRandom, pointer: Poin
             command.collection.dimension = few * 8;
             command.collection.element = 1 + random.below(6) as u8;
             command.collection.metric = 1 + random.below(5) as u8;
-            image(command, &[], &[4, 8, 24, 56, 64, 80], &[EEXIST, ENOSPC, EPERM, ENFILE])
+            image(command, &[], &[4, 8, 24, 56, 64, 84], &[EEXIST, ENOSPC, EPERM, ENFILE])
         }
         2 => {
             let collections = pointer(random, few as usize * size_of::<Collection>());
