@@ -328,8 +328,8 @@ fn random_commands_do_no_harm(mounted: &Mounted) {
     {
         *sums.entry((number, error)).or_insert(0) += count;
     }
-    // Not all of it fails, and not for one reason only.
-    for number in 0..COUNT {
+    // Not all of it fails, and not for one reason only, once there is enough of it.
+    for number in (0..COUNT).filter(|_| rounds >= 1000) {
         let of_it: Vec<_> = sums.keys().filter(|(of, _)| *of == number).collect();
         assert!(sums.contains_key(&(number, 0)) || number == 5, "{number} never works: {of_it:?}");
         assert!(of_it.len() > 2, "{number} fails in few ways: {of_it:?}");
