@@ -222,13 +222,12 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 					direct->pieces[piece].blocks << log2);
 		done += direct->pieces[piece].blocks << log2;
 	}
-	if (error) {
-		for (piece = 0; piece < count; piece++)
-			vexfs_core_cancel(core, &direct->pieces[piece], 0);
-		return error;
-	}
-	return vexfs_core_complete(core, inode->i_ino, direct->pieces, count, direct->sums,
-				   pos + bytes);
+	if (!error)
+		error = vexfs_core_complete(core, inode->i_ino, direct->pieces, count, direct->sums,
+					    pos + bytes);
+	for (piece = 0; piece < count && error; piece++)
+		vexfs_core_cancel(core, &direct->pieces[piece], 0);
+	return error;
 }
 
 /* Puts whole blocks from the pages in place of what the file and the cache have. */

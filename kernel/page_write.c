@@ -20,6 +20,8 @@
 
 /* Blocks that are allocated ahead of their writing at most. */
 #define AHEAD_BLOCKS 2048
+/* How often memory is waited for, a clock tick to a fiftieth of a second each time. */
+#define MEMORY_TRIES 250
 
 /* ---- writing into the cache ---- */
 
@@ -192,6 +194,18 @@ struct vexfs_writeback {
 	struct vexfs_io *io;
 };
 
+/*
+ * Whether to try again after a pause. What is written back has left its writer, so for want of memory
+ * that passes it must not be lost.
+ */
+static bool waits_for_memory(int error, unsigned int *tries)
+{
+	if (error != -ENOMEM || ++*tries > MEMORY_TRIES)
+		return false;
+	memalloc_retry_wait(GFP_NOFS);
+	return true;
+}
+
 static void finish_written_range(struct inode *inode, struct folio *folio, size_t bytes)
 {
 #ifdef VEXFS_IOMAP_HOOKS
@@ -232,6 +246,7 @@ static void finish_write(struct vexfs_io *io)
 	struct vexfs_core *core = vexfs_core_of(inode);
 	struct vexfs_inode_fields fields;
 	int error = vexfs_io_error(io);
+	unsigned int tries = 0;
 	u64 size;
 
 	if (error) {
@@ -242,7 +257,11 @@ static void finish_write(struct vexfs_io *io)
 	}
 	/* Cutting the file waits for the pages, so the size is not less than what is to stay. */
 	size = min_t(u64, i_size_read(inode), (io->piece.block + io->piece.blocks) << inode->i_blkbits);
-	error = vexfs_core_complete(core, inode->i_ino, &io->piece, 1, io->sums, size);
+	do {
+		error = vexfs_core_complete(core, inode->i_ino, &io->piece, 1, io->sums, size);
+	} while (waits_for_memory(error, &tries));
+	if (error)
+		vexfs_core_cancel(core, &io->piece, 0);
 	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 	if (!vexfs_core_inode(core, inode->i_ino, &fields))
 		vexfs_take_blocks(inode, &fields);
@@ -277,6 +296,7 @@ static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
 {
 	struct inode *inode = writeback->inode;
 	u64 blocks, limit = AHEAD_BLOCKS;
+	unsigned int tries = 0;
 	s64 count;
 
 	drop_ahead(writeback);
@@ -287,10 +307,10 @@ static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
 		blocks = vexfs_claims_run(inode, block, limit);
 		count = vexfs_core_allocate(vexfs_core_of(inode), inode->i_ino, block,
 					    max_t(u64, blocks, 1), blocks, writeback->pieces);
-		if (count >= 0 || blocks <= 1)
+		if (count >= 0 || (blocks <= 1 && !waits_for_memory(count, &tries)))
 			break;
 		/* Perhaps less goes. */
-		limit = blocks / 2;
+		limit = max_t(u64, blocks / 2, 1);
 	}
 	if (count <= 0)
 		return count ?: -EIO;

@@ -2,6 +2,7 @@
 /* The mounted file system: options, mounting and unmounting, making it durable, its numbers. */
 
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
@@ -17,6 +18,8 @@
 #define COMMIT_SECONDS_MAX 3600
 /* Clean tree nodes kept in memory, at most; the kernel takes them back when it is short. */
 #define CACHE_BYTES_MAX (64UL << 20)
+#define LAST_COMMIT_TRIES 20
+#define LAST_COMMIT_PAUSE_MS 100
 
 void vexfs_log(struct super_block *sb, const char *level, const char *format, ...)
 {
@@ -78,6 +81,9 @@ int vexfs_commit(struct super_block *sb)
 	struct vexfs_super *super = VEXFS_SB(sb);
 	int error = vexfs_core_commit(super->core);
 
+	/* For want of memory, or of a node that can be read, nothing was begun: the next may succeed. */
+	if (error && !vexfs_core_is_read_only(super->core))
+		return vexfs_check(sb, error, "commit", 0);
 	if (error && !super->stopped) {
 		u64 offset = 0;
 		int failure = vexfs_core_device_failure(super->core, &offset);
@@ -223,6 +229,18 @@ static long vexfs_free_cached(struct super_block *sb, struct shrink_control *con
 	return freed;
 }
 
+/* The last commit: nobody is left to try again, so want of memory is waited out for a while. */
+static void commit_last(struct super_block *sb)
+{
+	unsigned int tries = 0;
+	int error;
+
+	while ((error = vexfs_commit(sb)) == -ENOMEM && tries++ < LAST_COMMIT_TRIES)
+		msleep(LAST_COMMIT_PAUSE_MS);
+	if (error)
+		vexfs_error(sb, "what was changed last is lost (%d)", error);
+}
+
 static void vexfs_put_super(struct super_block *sb)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
@@ -239,7 +257,7 @@ static void vexfs_put_super(struct super_block *sb)
 		if (error)
 			vexfs_warning(sb, "search graphs are not stored (%d), and built anew later",
 				      error);
-		vexfs_commit(sb);
+		commit_last(sb);
 	}
 	cancel_work_sync(&super->shut_down);
 	vexfs_core_unmount(super->core);

@@ -212,27 +212,12 @@ impl FileSystem {
     }
 
     /// Makes written blocks part of the file, in the place of what was there, as one operation. The
-    /// file grows to `size` if it is smaller. On error nothing has changed, and the blocks are
-    /// cancelled.
+    /// file grows to `size` if it is smaller. On error nothing has changed and the blocks are
+    /// allocated still: they are to be cancelled, or completed when there is memory.
     ///
     /// Errors: `Invalid` for a wrong number of checksums; `Busy` when blocks that were unwritten are
     /// the file's no longer; `FileTooBig`; and those of operations.
     pub fn complete(
-        &self,
-        number: u64,
-        pieces: &[Completion<'_>],
-        size: Option<u64>,
-    ) -> Result<()> {
-        let result = self.complete_pieces(number, pieces, size);
-        if result.is_err() {
-            for piece in pieces {
-                self.cancel(&piece.blocks);
-            }
-        }
-        result
-    }
-
-    fn complete_pieces(
         &self,
         number: u64,
         pieces: &[Completion<'_>],

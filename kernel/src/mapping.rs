@@ -119,7 +119,7 @@ pub unsafe extern "C" fn vexfs_core_allocate(
 }
 
 /// Makes written blocks part of the file, which grows to `size` if it is smaller. On error nothing
-/// has changed and the blocks are cancelled.
+/// has changed and the blocks are allocated still.
 ///
 /// # Safety
 /// `pieces` points to `count` pieces, `checksums` to a number for each of their blocks.
@@ -146,9 +146,6 @@ pub unsafe extern "C" fn vexfs_core_complete(
             these
         };
         if completions.try_push(Completion { blocks, checksums }).is_err() {
-            for piece in pieces {
-                file_system.cancel(&InFlight::from(piece));
-            }
             return failure(&Error::OutOfMemory);
         }
     }

@@ -19,13 +19,13 @@ use std::time::Duration;
 
 /// Operations of a thread in a round.
 const OPERATIONS: u64 = 100;
-const NO_MEMORY: &[i32] = &[libc::ENOMEM];
+const PASSING: &[i32] = &[libc::ENOMEM, libc::EFAULT];
 const BROKEN: &[i32] = &[libc::EIO, libc::EROFS, libc::ENOMEM, libc::EUCLEAN, libc::EBADMSG];
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// One allocation of an operation, counted from its beginning.
+    /// One allocation of an operation, or copy from or to its program, counted from its beginning.
     Nth,
     /// Allocations of the module, now and then, whoever makes them.
     Memory,
@@ -36,14 +36,15 @@ enum Kind {
 }
 
 /// The kernel's fault injection.
-const INJECTIONS: [&str; 3] = ["failslab", "fail_page_alloc", "fail_make_request"];
+const INJECTIONS: [&str; 4] =
+    ["failslab", "fail_page_alloc", "fail_usercopy", "fail_make_request"];
 
 fn set(injection: &str, key: &str, value: &str) {
     let path = format!("/sys/kernel/debug/{injection}/{key}");
     fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
-/// Sets up what does not change. Allocations fail only where the module is on the stack, so that the
+/// Sets up what does not change. Allocations and copies fail only where the module is on the stack, so that the
 /// programs of the guest have memory.
 fn inject() {
     let read = |name: &str| {
@@ -58,11 +59,12 @@ fn inject() {
             set(injection, key, value);
         }
     }
-    for injection in &INJECTIONS[..2] {
-        set(injection, "ignore-gfp-wait", "N");
+    for injection in &INJECTIONS[..3] {
         set(injection, "require-start", &format!("{start:#x}"));
         set(injection, "require-end", &format!("{:#x}", start + size));
     }
+    set("failslab", "ignore-gfp-wait", "N");
+    set("fail_page_alloc", "ignore-gfp-wait", "N");
     set("fail_page_alloc", "min-order", "0");
     set("fail_page_alloc", "ignore-gfp-highmem", "N");
 }
@@ -162,14 +164,14 @@ impl Rounds<'_> {
             seed,
             base: self.number * 1_000_000,
             stop: &stop,
-            expected: if matches!(kind, Kind::Nth | Kind::Memory) { NO_MEMORY } else { BROKEN },
+            expected: if matches!(kind, Kind::Nth | Kind::Memory) { PASSING } else { BROKEN },
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             around: if kind == Kind::Nth { Some(&around) } else { None },
         };
         match kind {
             Kind::Memory => every(&INJECTIONS[..2], interval),
-            Kind::Requests => every(&INJECTIONS[2..], interval),
+            Kind::Requests => every(&INJECTIONS[3..], interval),
             _ => {}
         }
         std::thread::scope(|scope| {
@@ -207,19 +209,23 @@ impl Rounds<'_> {
     }
 }
 
-/// Runs `rounds` rounds of each kind on a device; those that need fault injection only if `injected`.
-pub fn run(device: &Path, seed: u64, rounds: u64, injected: bool) -> ExitCode {
+/// Runs `rounds` rounds of each kind (whose name has `word`) on a device; those that need fault
+/// injection only if `injected`.
+pub fn run(device: &Path, seed: u64, rounds: u64, injected: bool, word: &str) -> ExitCode {
     let kinds: &[Kind] = if injected {
         inject();
-        let name = fs::canonicalize(device).expect("the device");
-        let name = name.file_name().expect("a name").to_string_lossy();
-        fs::write(format!("/sys/block/{name}/make-it-fail"), "1").expect("make-it-fail");
         &[Kind::Nth, Kind::Memory, Kind::Requests, Kind::Device]
     } else {
         &[Kind::Device]
     };
     let (mut passed, mut failed) = (0, 0);
-    for kind in kinds {
+    for kind in kinds.iter().filter(|kind| format!("{kind:?}").contains(word)) {
+        if injected {
+            let name = fs::canonicalize(device).expect("the device");
+            let path = name.file_name().expect("a name").to_string_lossy();
+            let fails = if *kind == Kind::Requests { "1" } else { "0" };
+            fs::write(format!("/sys/block/{path}/make-it-fail"), fails).expect("make-it-fail");
+        }
         let mounted = Mounted { device: device.into(), directory: "/mnt".into() };
         mounted.format();
         let numbers = Numbers((seed + *kind as u64).wrapping_mul(0x9e37_79b9) | 1);

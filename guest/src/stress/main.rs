@@ -4,8 +4,8 @@
 //!     vexfs-guest-stress work DIRECTORY SEED BASE          until it is killed; prints its journal
 //!     vexfs-guest-stress verify DIRECTORY JOURNAL          what the journal says is so
 //!     vexfs-guest-stress cuts DEVICE LOG SURE TARGET SEED N   power cuts that lose what was not flushed
-//!     vexfs-guest-stress faults DEVICE SEED ROUNDS     allocations and requests that fail
-//!     vexfs-guest-stress broken DEVICE SEED ROUNDS     the same, without the kernel's fault injection
+//!     vexfs-guest-stress faults DEVICE SEED ROUNDS [KIND]  allocations and requests that fail
+//!     vexfs-guest-stress broken DEVICE SEED ROUNDS         the same, without the kernel's fault injection
 //!
 //! The first two are for `vm/power-cut`, which kills the guest. The others end with a line
 //! `N passed, N failed`.
@@ -75,8 +75,9 @@ fn main() -> ExitCode {
         ["cuts", device, log, sure, target, seed, count] => {
             cuts::run([device, log, sure, target].map(Path::new), number(seed), number(count))
         }
-        [how @ ("faults" | "broken"), device, seed, rounds] => {
-            faults::run(device.as_ref(), number(seed), number(rounds), how == "faults")
+        [how @ ("faults" | "broken"), device, seed, rounds, ref word @ ..] => {
+            let word = word.first().copied().unwrap_or("");
+            faults::run(device.as_ref(), number(seed), number(rounds), how == "faults", word)
         }
         _ => {
             eprintln!("see the comment at the head of guest/src/stress/main.rs");

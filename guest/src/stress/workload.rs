@@ -238,7 +238,11 @@ impl Thread<'_> {
             return Ok(());
         }
         self.shared.journal.announce(format!("moving {from} {to} {version}"));
-        fs::rename(self.path(&from), self.path(&to))?;
+        if let Err(error) = fs::rename(self.path(&from), self.path(&to)) {
+            // It stays where it was until something else happens to it.
+            self.shared.journal.announce(format!("going {from}"));
+            return Err(error);
+        }
         self.known.remove(&from);
         self.known.insert(to.clone(), version);
         self.floors.insert(to.clone(), version);
@@ -368,7 +372,9 @@ fn write_mapped(file: &File, bytes: &[u8], direct: bool) -> Result<()> {
         Ok(())
     } else {
         let memory = OpenOptions::new().write(true).open("/proc/self/mem");
-        memory.and_then(|memory| memory.write_all_at(bytes, at as u64))
+        // That there is no memory for a page is EIO here.
+        let stored = memory.and_then(|memory| memory.write_all_at(bytes, at as u64));
+        stored.map_err(|_| Error::from_raw_os_error(libc::ENOMEM))
     };
     // SAFETY: the mapping is there, and not used after it is given back.
     let synced = unsafe { msync(at, bytes.len(), MsyncFlags::SYNC) };
