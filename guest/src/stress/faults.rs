@@ -36,8 +36,7 @@ enum Kind {
 }
 
 /// The kernel's fault injection.
-const INJECTIONS: [&str; 4] =
-    ["failslab", "fail_page_alloc", "fail_usercopy", "fail_make_request"];
+const INJECTIONS: [&str; 4] = ["failslab", "fail_page_alloc", "fail_usercopy", "fail_make_request"];
 
 fn set(injection: &str, key: &str, value: &str) {
     let path = format!("/sys/kernel/debug/{injection}/{key}");
@@ -115,11 +114,13 @@ struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    /// What was promised is there.
-    fn verify(&self, mounted: &Mounted, tidy: bool) {
+    /// What was promised is there; with `fresh`, on a file system that was just mounted, also what goes
+    /// with it, and what would get in the way is removed.
+    fn verify(&self, mounted: &Mounted, fresh: bool) {
         let promises = Promises::of(self.lines.iter().map(String::as_str));
-        let outcome = verify::report(&mounted.directory, &promises).expect("as it was promised");
-        if tidy {
+        let outcome = verify::report(&mounted.directory, &promises, fresh);
+        let outcome = outcome.expect("as it was promised");
+        if fresh {
             for name in outcome.loose.iter().filter(|name| !promises.names.contains_key(*name)) {
                 fs::remove_file(mounted.directory.join(name)).expect("removed");
             }
@@ -236,7 +237,7 @@ pub fn run(device: &Path, seed: u64, rounds: u64, injected: bool, word: &str) ->
                 all.round(*kind);
             }
             mounted.mount("");
-            all.verify(&mounted, false);
+            all.verify(&mounted, true);
             mounted.unmount();
             assert!(all.failed > 0, "nothing failed");
         }));

@@ -6,15 +6,19 @@
 //!     vexfs-guest-stress cuts DEVICE LOG SURE TARGET SEED N   power cuts that lose what was not flushed
 //!     vexfs-guest-stress faults DEVICE SEED ROUNDS [KIND]  allocations and requests that fail
 //!     vexfs-guest-stress broken DEVICE SEED ROUNDS         the same, without the kernel's fault injection
+//!     vexfs-guest-stress pressure DEVICE SEED TIMES    files of so many times the memory
+//!     vexfs-guest-stress crowd DEVICE SEED SECONDS     many threads and few names
 //!
 //! The first two are for `vm/power-cut`, which kills the guest. The others end with a line
 //! `N passed, N failed`.
 
 mod content;
+mod crowd;
 mod cuts;
 mod faults;
 mod journal;
 mod mapper;
+mod pressure;
 mod replay;
 #[path = "../support.rs"]
 #[allow(dead_code)] // Each of the programs uses a part of it.
@@ -53,7 +57,9 @@ fn work(directory: &Path, seed: u64, base: u64) -> ExitCode {
 /// Verifies, and removes what is in the way of going on with the same file system.
 fn verify(directory: &Path, journal: &str) -> ExitCode {
     let promises = Promises::of(journal.lines());
-    let Some(outcome) = verify::report(directory, &promises) else { return ExitCode::FAILURE };
+    let Some(outcome) = verify::report(directory, &promises, true) else {
+        return ExitCode::FAILURE;
+    };
     for name in &outcome.loose {
         println!("going {name}");
         std::fs::remove_file(directory.join(name)).expect("removed");
@@ -78,6 +84,12 @@ fn main() -> ExitCode {
         [how @ ("faults" | "broken"), device, seed, rounds, ref word @ ..] => {
             let word = word.first().copied().unwrap_or("");
             faults::run(device.as_ref(), number(seed), number(rounds), how == "faults", word)
+        }
+        ["pressure", device, seed, times] => {
+            pressure::run(device.as_ref(), number(seed), number(times))
+        }
+        ["crowd", device, seed, seconds] => {
+            crowd::run(device.as_ref(), number(seed), number(seconds))
         }
         _ => {
             eprintln!("see the comment at the head of guest/src/stress/main.rs");
