@@ -22,12 +22,14 @@ fn change(top: &Path, collection: u32, version: u64, numbers: &mut Numbers) -> s
     let (one, other) = (any(), any());
     let expected = [libc::ENOENT, libc::EEXIST, libc::EINVAL, libc::ESTALE];
     let result = match numbers.below(8) {
-        0..3 => File::options().read(true).write(true).create(true).truncate(false).open(&one).and_then(
-            |file| {
-                rustix::fs::ftruncate(&file, version % 9000)?;
-                vectors::put(&file, collection, version)
-            },
-        ),
+        0..3 => {
+            File::options().read(true).write(true).create(true).truncate(false).open(&one).and_then(
+                |file| {
+                    rustix::fs::ftruncate(&file, version % 9000)?;
+                    vectors::put(&file, collection, version)
+                },
+            )
+        }
         3 => fs::rename(&one, &other),
         4 => {
             let cwd = rustix::fs::CWD;
@@ -84,7 +86,8 @@ pub fn run(device: &Path, seed: u64, seconds: u64) -> ExitCode {
                 let mut numbers = Numbers((seed * 64 + thread).wrapping_mul(0x9e37_79b9) | 1);
                 while !stop.load(Ordering::Relaxed) {
                     if thread % 3 == 2 {
-                        let found = look(top, collection, last.load(Ordering::Relaxed), &mut numbers);
+                        let found =
+                            look(top, collection, last.load(Ordering::Relaxed), &mut numbers);
                         hits.fetch_add(found.expect("a search"), Ordering::Relaxed);
                     } else {
                         let version = last.fetch_add(1, Ordering::Relaxed);

@@ -76,7 +76,8 @@ fn work(mounted: &Mounted, options: &str, count: u64, numbers: &mut Numbers) {
     verify(&top, collection, count, numbers);
 
     // What can be made again goes when it is asked for.
-    let sysfs = fs::read_dir("/sys/fs/vexfs").expect("sysfs").map(|entry| entry.expect("entry").path());
+    let sysfs =
+        fs::read_dir("/sys/fs/vexfs").expect("sysfs").map(|entry| entry.expect("entry").path());
     let own = sysfs.into_iter().find(|path| !path.ends_with("features")).expect("its directory");
     let value = |name: &str| -> u64 {
         let text = fs::read_to_string(own.join(name)).expect(name);

@@ -23,6 +23,9 @@ pub const DIRECTORIES: [&str; 2] = ["d0", "d1"];
 /// Names of a kind that a thread has in a directory.
 const NAMES: u64 = 12;
 
+/// Something done before an operation (true) and after it.
+pub type Around = dyn Fn(&mut Numbers, bool) + Sync;
+
 /// What the threads share.
 pub struct Workload<'a> {
     /// Where it works.
@@ -37,12 +40,12 @@ pub struct Workload<'a> {
     pub stop: &'a AtomicBool,
     /// Errors that are taken, with all that follows from them.
     pub expected: &'a [i32],
-    /// Operations done, and those that failed.
+    /// Operations done, well or not.
     pub done: AtomicU64,
     /// Those that failed.
     pub failed: AtomicU64,
     /// Called before each operation and after it.
-    pub around: Option<&'a (dyn Fn(&mut Numbers, bool) + Sync)>,
+    pub around: Option<&'a Around>,
 }
 
 /// Makes what a workload needs, and returns the collection's number.
