@@ -24,7 +24,7 @@ pub const DIRECTORIES: [&str; 2] = ["d0", "d1"];
 const NAMES: u64 = 12;
 
 /// Something done before an operation (true) and after it.
-pub type Around = dyn Fn(&mut Numbers, bool) + Sync;
+pub type Around<'a> = dyn Fn(&mut Numbers, bool) + Sync + 'a;
 
 /// What the threads share.
 pub struct Workload<'a> {
@@ -45,7 +45,7 @@ pub struct Workload<'a> {
     /// Those that failed.
     pub failed: AtomicU64,
     /// Called before each operation and after it.
-    pub around: Option<&'a Around>,
+    pub around: Option<&'a Around<'a>>,
 }
 
 /// Makes what a workload needs, and returns the collection's number.
