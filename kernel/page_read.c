@@ -14,7 +14,8 @@
 /* A run of readahead, or of one folio: the mapping in force and the bio being filled. */
 struct vexfs_read {
 	struct inode *inode;
-	bool ahead;
+	/* The block behind the last of a readahead, 0 for one folio. */
+	u64 ahead_end;
 	struct vexfs_mapping mapping;
 	u32 *sums;
 	struct vexfs_io *io;
@@ -145,8 +146,8 @@ static int read_map(struct vexfs_read *read, u64 block, u64 blocks)
 			return -ENOMEM;
 	}
 	mapping->blocks = 0;
-	if (read->ahead)
-		blocks = MAP_BLOCKS;
+	if (read->ahead_end > block)
+		blocks = read->ahead_end - block;
 	return vexfs_core_map(vexfs_core_of(inode), inode->i_ino, block,
 			      min_t(u64, blocks, MAP_BLOCKS), mapping, read->sums);
 }
@@ -160,17 +161,26 @@ static bool goes_on(const struct vexfs_read *read, u64 device_block, u64 blocks)
 	       bio_end_sector(&read->io->bio) == device_block << shift;
 }
 
-static void read_begin(struct vexfs_read *read, u64 device_block, u64 blocks)
+static void read_begin(struct vexfs_read *read, u64 block, u64 device_block, u64 blocks)
 {
-	struct vexfs_io *io = vexfs_io_new(read->inode,
-					   REQ_OP_READ | (read->ahead ? REQ_RAHEAD : REQ_SYNC),
-					   device_block,
-					   read->ahead ? VEXFS_PIECE_BLOCKS : blocks);
+	struct vexfs_io *io;
 
+	if (read->ahead_end > block + blocks)
+		blocks = min_t(u64, read->ahead_end - block, VEXFS_PIECE_BLOCKS);
+	io = vexfs_io_new(read->inode, REQ_OP_READ | (read->ahead_end ? REQ_RAHEAD : REQ_SYNC),
+			  device_block, blocks);
 	io->finish = finish_read;
 	io->bio.bi_end_io = read_end_io;
 	read->io = io;
 	read->io_blocks = 0;
+}
+
+static struct vexfs_read read_ahead(struct readahead_control *rac)
+{
+	struct inode *inode = rac->mapping->host;
+	u64 end = readahead_pos(rac) + readahead_length(rac);
+
+	return (struct vexfs_read){ .inode = inode, .ahead_end = end >> inode->i_blkbits };
 }
 
 /* Has whole blocks of a folio read that lie on the device from block `skip` of the mapping on. */
@@ -182,7 +192,7 @@ static void read_from_device(struct vexfs_read *read, struct folio *folio, size_
 
 	if (!goes_on(read, at, blocks) || !bio_add_folio(&read->io->bio, folio, bytes, offset)) {
 		read_submit(read);
-		read_begin(read, at, blocks);
+		read_begin(read, read->mapping.block + skip, at, blocks);
 		/* The first part of an empty bio always goes in. */
 		WARN_ON_ONCE(!bio_add_folio(&read->io->bio, folio, bytes, offset));
 	}
@@ -273,7 +283,7 @@ int vexfs_read_folio(struct file *file, struct folio *folio)
 
 void vexfs_readahead(struct readahead_control *rac)
 {
-	struct vexfs_read read = { .inode = rac->mapping->host, .ahead = true };
+	struct vexfs_read read = read_ahead(rac);
 	struct iomap_read_folio_ctx ctx = {
 		.ops = &read_ops,
 		.rac = rac,
@@ -297,7 +307,7 @@ int vexfs_read_folio(struct file *file, struct folio *folio)
 
 void vexfs_readahead(struct readahead_control *rac)
 {
-	struct vexfs_read read = { .inode = rac->mapping->host, .ahead = true };
+	struct vexfs_read read = read_ahead(rac);
 	struct folio *folio;
 
 	while ((folio = readahead_folio(rac)))

@@ -47,7 +47,8 @@ class Trial:
             last = ""
             for line in process.stdout:
                 last = line
-                sys.stdout.write(line)
+                # Indented, so that its counts are not taken for those of all.
+                sys.stdout.write(f"  {line}")
                 sys.stdout.flush()
         words = last.replace(",", "").split()
         if len(words) == 4 and words[1::2] == ["passed", "failed"]:
