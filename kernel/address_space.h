@@ -35,7 +35,9 @@ struct vexfs_io {
 
 /* claims.c */
 int vexfs_claims_add(struct inode *inode, u64 first, u64 end);
-void vexfs_claims_clear(struct inode *inode, u64 first, u64 end);
+void vexfs_claims_use(struct inode *inode, const struct vexfs_piece *piece, u64 blocks);
+void vexfs_claims_used(struct inode *inode, const struct vexfs_piece *piece);
+u64 vexfs_claims_reserved(struct inode *inode, u64 first, u64 end);
 u64 vexfs_claims_run(struct inode *inode, u64 block, u64 limit);
 u64 vexfs_claims_next(struct inode *inode, u64 block, u64 end);
 

@@ -56,6 +56,7 @@ void vexfs_core_stop(const struct vexfs_core *core);
 int vexfs_core_device_failure(const struct vexfs_core *core, u64 *offset);
 int vexfs_core_status(const struct vexfs_core *core, struct vexfs_status *status);
 int vexfs_core_set_label(const struct vexfs_core *core, const u8 *label, size_t label_bytes);
+int vexfs_core_trim(const struct vexfs_core *core, u64 first, u64 blocks, u64 least, u64 *trimmed);
 int vexfs_core_commit(const struct vexfs_core *core);
 u64 vexfs_core_cached_nodes(const struct vexfs_core *core);
 u64 vexfs_core_drop_cached_nodes(const struct vexfs_core *core, u64 count);
@@ -233,6 +234,8 @@ VEXFS_LAYOUT(vexfs_piece, 32);
 int vexfs_core_map(const struct vexfs_core *core, u64 number, u64 block, u64 blocks,
 		   struct vexfs_mapping *mapping, u32 *checksums);
 int vexfs_core_reserve(const struct vexfs_core *core, u64 blocks);
+int vexfs_core_unwritten(const struct vexfs_core *core, u64 number, u64 *block, u64 end,
+			 u64 *blocks);
 void vexfs_core_unreserve(const struct vexfs_core *core, u64 blocks);
 s64 vexfs_core_allocate(const struct vexfs_core *core, u64 number, u64 block, u64 blocks,
 			u64 reserved, struct vexfs_piece *pieces);
@@ -502,6 +505,9 @@ void vexfs_host_unlock_exclusive(void *lock);
 size_t vexfs_host_workers(void);
 void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, size_t count);
 void vexfs_host_relax(void);
+bool vexfs_host_interrupted(void);
+void vexfs_host_committed(void *device, u64 generation, u64 nodes, u64 nanoseconds);
+void vexfs_host_loaded(void *device, u32 collection, u64 rows, u64 nodes, u64 nanoseconds);
 void vexfs_host_simd_run(void *request);
 
 #endif

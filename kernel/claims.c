@@ -1,44 +1,69 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Claims: which blocks of a file have space reserved in the core, because they are dirty in the page
- * cache or about to be. They are bits in words of CLAIM_BITS, values of an xarray by the number of the
- * word.
+ * Claims: which blocks of a file are dirty in the page cache, or about to be, and have their space. That
+ * is a reservation in the core, or, where the file has space that was never written (fallocate), that
+ * space. They are bits in words of CLAIM_BITS, three kinds of them in the value that an xarray has for
+ * the number of the word.
  */
 
 #include "address_space.h"
 
-#define CLAIM_BITS 32
+#define CLAIM_BITS 16
+
+/* A word: the blocks with a claim; of these, those that go where they are; and those on their way there. */
+struct claim_word {
+	u16 claimed;
+	u16 in_place;
+	u16 in_flight;
+};
 
 /* The bits of word `word` that lie within blocks `first` to `end`. */
-static u32 claim_mask(u64 word, u64 first, u64 end)
+static u16 claim_mask(u64 word, u64 first, u64 end)
 {
 	u64 base = word * CLAIM_BITS;
-	u32 mask = ~0U;
+	u32 mask = U16_MAX;
 
 	if (end <= base)
 		return 0;
 	if (first > base)
-		mask &= ~0U << (first - base);
+		mask &= first - base < CLAIM_BITS ? ~0U << (first - base) : 0;
 	if (end < base + CLAIM_BITS)
 		mask &= ~(~0U << (end - base));
 	return mask;
 }
 
-static u32 claim_word(struct vexfs_inode *vi, u64 word)
+static struct claim_word unpack(void *entry)
 {
-	void *entry = xa_load(&vi->claims, word);
+	unsigned long value = entry ? xa_to_value(entry) : 0;
 
-	return entry ? xa_to_value(entry) : 0;
+	return (struct claim_word){
+		.claimed = value,
+		.in_place = value >> CLAIM_BITS,
+		.in_flight = value >> 2 * CLAIM_BITS,
+	};
 }
 
-static int claim_set(struct vexfs_inode *vi, u64 word, u32 value)
+static struct claim_word claim_word(struct vexfs_inode *vi, u64 word)
 {
-	u32 old = claim_word(vi, word);
+	return unpack(xa_load(&vi->claims, word));
+}
+
+/* The blocks of a word with a reservation. */
+static unsigned int reserved(struct claim_word word)
+{
+	return hweight16(word.claimed & ~word.in_place);
+}
+
+static int claim_set(struct vexfs_inode *vi, u64 number, struct claim_word word, gfp_t flags)
+{
+	struct claim_word old = claim_word(vi, number);
+	unsigned long value = word.claimed | (unsigned long)word.in_place << CLAIM_BITS |
+			      (unsigned long)word.in_flight << 2 * CLAIM_BITS;
 	void *entry = value ? xa_mk_value(value) : NULL;
-	int error = xa_err(xa_store(&vi->claims, word, entry, GFP_NOFS));
+	int error = xa_err(xa_store(&vi->claims, number, entry, flags));
 
 	if (!error)
-		vi->claimed += (u64)hweight32(value) - hweight32(old);
+		WRITE_ONCE(vi->claimed, vi->claimed + reserved(word) - reserved(old));
 	return error;
 }
 
@@ -47,28 +72,71 @@ u64 vexfs_claims_count(struct inode *inode)
 	return READ_ONCE(VEXFS_I(inode)->claimed);
 }
 
-/* Reserves space for those of the blocks that have none. */
+/* Claims those of the blocks that the file has unwritten space for. Under claims_lock. */
+static int claim_in_place(struct inode *inode, u64 first, u64 end)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	u64 at = first, blocks, word;
+	int error;
+
+	while (at < end) {
+		error = vexfs_core_unwritten(vexfs_core_of(inode), inode->i_ino, &at, end, &blocks);
+		if (error || !blocks)
+			return error;
+		for (word = at / CLAIM_BITS; word <= (at + blocks - 1) / CLAIM_BITS; word++) {
+			struct claim_word claim = claim_word(vi, word);
+			/* What is on its way there will have been written. */
+			u16 fresh = claim_mask(word, at, at + blocks) & ~claim.claimed &
+				    ~claim.in_flight;
+
+			if (!fresh)
+				continue;
+			claim.claimed |= fresh;
+			claim.in_place |= fresh;
+			error = claim_set(vi, word, claim, GFP_NOFS);
+			if (error)
+				return error;
+		}
+		at += blocks;
+	}
+	return 0;
+}
+
+/* How many of the blocks have no claim. */
+static u64 unclaimed(struct vexfs_inode *vi, u64 first, u64 end)
+{
+	u64 word, count = 0;
+
+	for (word = first / CLAIM_BITS; word <= (end - 1) / CLAIM_BITS; word++)
+		count += hweight16(claim_mask(word, first, end) & ~claim_word(vi, word).claimed);
+	return count;
+}
+
+/* Sees to it that all of the blocks have space. */
 int vexfs_claims_add(struct inode *inode, u64 first, u64 end)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
-	u64 last_word = (end - 1) / CLAIM_BITS;
-	u64 word, missing = 0;
+	u64 word, missing;
 	int error = 0;
 
 	mutex_lock(&vi->claims_lock);
-	for (word = first / CLAIM_BITS; word <= last_word; word++)
-		missing += hweight32(claim_mask(word, first, end) & ~claim_word(vi, word));
-	if (missing)
+	missing = unclaimed(vi, first, end);
+	if (missing && READ_ONCE(vi->perhaps_unwritten)) {
+		error = claim_in_place(inode, first, end);
+		missing = unclaimed(vi, first, end);
+	}
+	if (missing && !error)
 		error = vexfs_core_reserve(vexfs_core_of(inode), missing);
-	for (word = first / CLAIM_BITS; missing && !error && word <= last_word; word++) {
-		u32 old = claim_word(vi, word);
-		u32 new = old | claim_mask(word, first, end);
+	for (word = first / CLAIM_BITS; missing && !error; word++) {
+		struct claim_word claim = claim_word(vi, word);
+		u16 fresh = claim_mask(word, first, end) & ~claim.claimed;
 
-		if (new == old)
+		if (!fresh)
 			continue;
-		error = claim_set(vi, word, new);
+		claim.claimed |= fresh;
+		error = claim_set(vi, word, claim, GFP_NOFS);
 		if (!error)
-			missing -= hweight32(new & ~old);
+			missing -= hweight16(fresh);
 		else
 			vexfs_core_unreserve(vexfs_core_of(inode), missing);
 	}
@@ -76,7 +144,7 @@ int vexfs_claims_add(struct inode *inode, u64 first, u64 end)
 	return error;
 }
 
-/* Takes the claims of blocks away and tells how many there were. */
+/* Takes the claims of blocks away and tells how many had a reservation. */
 static u64 take_away(struct inode *inode, u64 first, u64 end)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
@@ -86,23 +154,55 @@ static u64 take_away(struct inode *inode, u64 first, u64 end)
 
 	mutex_lock(&vi->claims_lock);
 	xa_for_each_start(&vi->claims, word, entry, first / CLAIM_BITS) {
-		u32 gone = xa_to_value(entry) & claim_mask(word, first, end);
+		struct claim_word claim = unpack(entry), left = claim;
+		u16 gone = claim.claimed & claim_mask(word, first, end);
 
 		if (word * CLAIM_BITS >= end)
 			break;
+		if (!gone)
+			continue;
+		left.claimed &= ~gone;
+		left.in_place &= ~gone;
 		/* Storing less where something is stored needs no memory. */
-		if (gone)
-			claim_set(vi, word, xa_to_value(entry) & ~gone);
-		count += hweight32(gone);
+		claim_set(vi, word, left, GFP_NOFS);
+		count += reserved(claim) - reserved(left);
 	}
 	mutex_unlock(&vi->claims_lock);
 	return count;
 }
 
-/* Takes the claims of blocks away whose reservations were used up. */
-void vexfs_claims_clear(struct inode *inode, u64 first, u64 end)
+/* Notes of blocks in place that they are on their way there, or not any more. */
+static void set_in_flight(struct inode *inode, u64 first, u64 end, bool in_flight)
 {
-	take_away(inode, first, end);
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	u64 word;
+
+	mutex_lock(&vi->claims_lock);
+	for (word = first / CLAIM_BITS; word <= (end - 1) / CLAIM_BITS; word++) {
+		struct claim_word claim = claim_word(vi, word);
+
+		if (in_flight)
+			claim.in_flight |= claim_mask(word, first, end);
+		else
+			claim.in_flight &= ~claim_mask(word, first, end);
+		claim_set(vi, word, claim, GFP_NOFS | __GFP_NOFAIL);
+	}
+	mutex_unlock(&vi->claims_lock);
+}
+
+/* Takes the claims of a piece away, whose reservations were used up, because it is on its way. */
+void vexfs_claims_use(struct inode *inode, const struct vexfs_piece *piece, u64 blocks)
+{
+	if (piece->in_place)
+		set_in_flight(inode, piece->block, piece->block + blocks, true);
+	take_away(inode, piece->block, piece->block + blocks);
+}
+
+/* The piece has arrived, or failed. */
+void vexfs_claims_used(struct inode *inode, const struct vexfs_piece *piece)
+{
+	if (piece->in_place)
+		set_in_flight(inode, piece->block, piece->block + piece->blocks, false);
 }
 
 /*
@@ -117,6 +217,19 @@ void vexfs_claims_drop(struct inode *inode, u64 first, u64 end)
 		vexfs_core_unreserve(vexfs_core_of(inode), count);
 }
 
+/* How many of the blocks have a reservation. */
+u64 vexfs_claims_reserved(struct inode *inode, u64 first, u64 end)
+{
+	u64 word, count = 0;
+
+	for (word = first / CLAIM_BITS; first < end && word <= (end - 1) / CLAIM_BITS; word++) {
+		struct claim_word claim = claim_word(VEXFS_I(inode), word);
+
+		count += hweight16(claim.claimed & ~claim.in_place & claim_mask(word, first, end));
+	}
+	return count;
+}
+
 /* How many blocks from `block` on are claimed, without a gap and at most `limit`. */
 u64 vexfs_claims_run(struct inode *inode, u64 block, u64 limit)
 {
@@ -124,7 +237,7 @@ u64 vexfs_claims_run(struct inode *inode, u64 block, u64 limit)
 
 	while (at < end) {
 		u64 word = at / CLAIM_BITS;
-		u32 free = ~claim_word(VEXFS_I(inode), word) & claim_mask(word, at, end);
+		u32 free = ~claim_word(VEXFS_I(inode), word).claimed & claim_mask(word, at, end);
 
 		if (free)
 			return word * CLAIM_BITS + __ffs(free) - block;
@@ -140,7 +253,7 @@ u64 vexfs_claims_next(struct inode *inode, u64 block, u64 end)
 	void *entry;
 
 	xa_for_each_start(&VEXFS_I(inode)->claims, word, entry, block / CLAIM_BITS) {
-		u32 found = xa_to_value(entry) & claim_mask(word, block, end);
+		u32 found = unpack(entry).claimed & claim_mask(word, block, end);
 
 		if (found)
 			return (u64)word * CLAIM_BITS + __ffs(found);
@@ -149,4 +262,3 @@ u64 vexfs_claims_next(struct inode *inode, u64 block, u64 end)
 	}
 	return end;
 }
-

@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 
 #include "commands.h"
+#include "trace.h"
 
 static_assert(sizeof(struct vexfs_ioc_collection) == 592);
 
@@ -241,6 +242,7 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 			error = vexfs_core_collection_rebuild(core, name->text, name->bytes, &done);
 		kfree(name);
 		if (!error) {
+			trace_vexfs_index_build(sb->s_dev, args.number, &done);
 			args.inserted = done.inserted;
 			args.left = done.left;
 		}
@@ -252,7 +254,8 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 			args.inserted += done.inserted;
 			args.removed += done.removed;
 			args.left = done.left;
-			if (signal_pending(current))
+			trace_vexfs_index_build(sb->s_dev, args.number, &done);
+			if (vexfs_host_interrupted())
 				error = -ERESTARTSYS;
 			cond_resched();
 		} while (!error && done.left && done.inserted);

@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/uio.h>
 
+#include "trace.h"
 #include "vexfs.h"
 
 /* What goes through at once. */
@@ -214,6 +215,7 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 
 	if (count < 0)
 		return count;
+	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	for (i = 0; i < bytes >> log2; i++)
 		direct->sums[i] = direct_sum(direct, i << log2, log2);
 	for (piece = 0; piece < count && !error; piece++) {
@@ -237,8 +239,15 @@ static int direct_replace(struct inode *inode, struct vexfs_direct *direct, loff
 	int error;
 
 	filemap_invalidate_lock(mapping);
-	error = filemap_write_and_wait_range(mapping, pos, pos + bytes - 1) ?:
-		direct_store(inode, direct, pos, bytes);
+	error = filemap_write_and_wait_range(mapping, pos, pos + bytes - 1);
+	if (!error && !xa_empty(&VEXFS_I(inode)->claims)) {
+		/* Those of blocks that did not become dirty. */
+		mutex_lock(&VEXFS_I(inode)->writeback_lock);
+		vexfs_claims_drop(inode, pos >> inode->i_blkbits, (pos + bytes) >> inode->i_blkbits);
+		mutex_unlock(&VEXFS_I(inode)->writeback_lock);
+	}
+	if (!error)
+		error = direct_store(inode, direct, pos, bytes);
 	/* Whatever the cache holds of it is old now. */
 	invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT, (pos + bytes - 1) >> PAGE_SHIFT);
 	if (!error && pos + bytes > i_size_read(inode))

@@ -37,7 +37,8 @@ static struct dentry *decode(struct super_block *sb, const u32 *words)
 	u64 number = (u64)words[1] << 32 | words[0];
 	struct inode *inode = vexfs_iget(sb, number);
 
-	if (!IS_ERR(inode) && (inode->i_generation != words[2] || !inode->i_nlink)) {
+	/* One without names is there while somebody has it open. */
+	if (!IS_ERR(inode) && inode->i_generation != words[2]) {
 		iput(inode);
 		return ERR_PTR(-ESTALE);
 	}

@@ -199,6 +199,7 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 					   mode & ~FALLOC_FL_KEEP_SIZE ? end - 1 : LLONG_MAX);
 	if (error)
 		goto unlock;
+	WRITE_ONCE(VEXFS_I(inode)->perhaps_unwritten, true);
 	if (mode & FALLOC_FL_PUNCH_HOLE) {
 		error = vexfs_core_punch(core, inode->i_ino, offset, length);
 	} else if (mode & FALLOC_FL_ZERO_RANGE) {
@@ -231,6 +232,7 @@ static int share(struct inode *source, loff_t from, struct inode *target, loff_t
 
 	if (error)
 		return error;
+	WRITE_ONCE(VEXFS_I(target)->perhaps_unwritten, true);
 	error = vexfs_core_clone_range(vexfs_core_of(source), source->i_ino, from, target->i_ino, to,
 				       length);
 	vexfs_settled(target);

@@ -13,6 +13,7 @@
 #include <asm/fpu/api.h>
 
 #include "crc32c.h"
+#include "trace.h"
 #include "vexfs.h"
 
 /* ---- memory ---- */
@@ -39,6 +40,11 @@ void vexfs_host_free(u8 *pointer, size_t bytes)
 }
 
 /* ---- the block device ---- */
+
+static dev_t device_number(const struct vexfs_device *device)
+{
+	return device->bdev->bd_dev;
+}
 
 u64 vexfs_host_device_bytes(void *device)
 {
@@ -77,6 +83,9 @@ static int transfer_in_place(struct vexfs_device *device, blk_opf_t operation, u
 		added = fill_bio(bio, memory, bytes);
 		error = added ? submit_bio_wait(bio) : -EIO;
 		bio_put(bio);
+		if (unlikely(error))
+			trace_vexfs_device_error(device_number(device), op_is_write(operation),
+						 offset, added, error);
 		offset += added;
 		memory += added;
 		bytes -= added;
@@ -214,6 +223,8 @@ int vexfs_host_device_write_batch(void *device, const struct vexfs_write *writes
 	blk_finish_plug(&plug);
 	if (!atomic_dec_and_test(&batch.left))
 		wait_for_completion_io(&batch.done);
+	if (unlikely(batch.error))
+		trace_vexfs_device_error(device_number(device), true, batch.failed, 0, batch.error);
 	memalloc_nofs_restore(nofs);
 	*failed = batch.failed;
 	return batch.error;
@@ -368,6 +379,28 @@ void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, 
 void vexfs_host_relax(void)
 {
 	cond_resched();
+}
+
+/*
+ * A thread that runs things for io_uring is told by task work that they are to end. For others that is no
+ * signal.
+ */
+bool vexfs_host_interrupted(void)
+{
+	return task_sigpending(current) ||
+	       (current->flags & PF_IO_WORKER && signal_pending(current));
+}
+
+/* ---- what happens ---- */
+
+void vexfs_host_committed(void *device, u64 generation, u64 nodes, u64 nanoseconds)
+{
+	trace_vexfs_commit(device_number(device), generation, nodes, nanoseconds);
+}
+
+void vexfs_host_loaded(void *device, u32 collection, u64 rows, u64 nodes, u64 nanoseconds)
+{
+	trace_vexfs_index_load(device_number(device), collection, rows, nodes, nanoseconds);
 }
 
 void vexfs_host_simd_run(void *request)

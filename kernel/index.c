@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The search graphs, brought nearer to the vectors by a thread in the background. */
 
+#include "trace.h"
 #include "vexfs.h"
 
 /* The pause after a step when there is more to do. */
@@ -97,10 +98,12 @@ void vexfs_index_work(struct work_struct *work)
 		int error = vexfs_core_collection_maintain(super->core, numbers.list[i],
 							   READ_ONCE(super->index_step_rows), &done);
 
-		if (!error)
+		if (!error) {
+			trace_vexfs_index_build(sb->s_dev, numbers.list[i], &done);
 			left += done.left;
-		else if (error != -ENOENT)
+		} else if (error != -ENOENT) {
 			vexfs_check(sb, error, "graph of collection", numbers.list[i]);
+		}
 	}
 	sb_end_intwrite(sb);
 	WRITE_ONCE(super->index_left, left);

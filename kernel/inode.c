@@ -124,6 +124,7 @@ static int fill(struct inode *inode, const struct vexfs_inode_fields *fields)
 
 	switch (fields->mode & S_IFMT) {
 	case S_IFREG:
+		vi->perhaps_unwritten = fields->blocks;
 		inode->i_op = &vexfs_file_inode_operations;
 		inode->i_fop = &vexfs_file_operations;
 		inode->i_mapping->a_ops = &vexfs_address_space_operations;
@@ -366,7 +367,7 @@ int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 {
 	struct inode *inode = d_inode(dentry);
 	u32 flags = attributes->flags;
-	u32 old = told_flags(inode);
+	u64 old = READ_ONCE(VEXFS_I(inode)->flags);
 	int error;
 
 	if (fileattr_has_fsx(attributes))
@@ -375,7 +376,7 @@ int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 		return -EOPNOTSUPP;
 	if (!S_ISDIR(inode->i_mode))
 		flags &= ~FS_DIRSYNC_FL;
-	WRITE_ONCE(VEXFS_I(inode)->flags, flags);
+	WRITE_ONCE(VEXFS_I(inode)->flags, (old & ~(u64)U32_MAX) | flags);
 	inode_set_ctime_current(inode);
 	error = store_attributes(inode, VEXFS_CHANGE_FLAGS);
 	if (error) {

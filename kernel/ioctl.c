@@ -88,6 +88,40 @@ static int get_label(struct super_block *sb, char __user *argument)
 	return copy_to_user(argument, label, sizeof(label)) ? -EFAULT : 0;
 }
 
+/* ---- free space, for the device to know ---- */
+
+/* Stops at a signal and tells what was trimmed until then, as ext4 does. */
+static int trim(struct file *file, struct fstrim_range __user *argument)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	unsigned int log2 = sb->s_blocksize_bits;
+	struct fstrim_range range;
+	u64 least, trimmed = 0;
+	int error;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (!bdev_max_discard_sectors(sb->s_bdev))
+		return -EOPNOTSUPP;
+	if (copy_from_user(&range, argument, sizeof(range)))
+		return -EFAULT;
+	if (range.start >= bdev_nr_bytes(sb->s_bdev) || range.len < sb->s_blocksize ||
+	    range.minlen > (u64)VEXFS_GROUP_BLOCKS << log2)
+		return -EINVAL;
+	/* What is shorter than a unit of the device is in vain. */
+	least = max_t(u64, range.minlen, bdev_discard_granularity(sb->s_bdev));
+	error = mnt_want_write_file(file);
+	if (error)
+		return error;
+	error = vexfs_core_trim(VEXFS_SB(sb)->core, range.start >> log2, range.len >> log2,
+				least >> log2, &trimmed);
+	mnt_drop_write_file(file);
+	if (error)
+		return error;
+	range.len = trimmed << log2;
+	return copy_to_user(argument, &range, sizeof(range)) ? -EFAULT : 0;
+}
+
 /* ---- the commands of uapi/vexfs.h ---- */
 
 int vexfs_take(void *place, size_t known, const void __user *argument)
@@ -148,6 +182,8 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 	struct super_block *sb = file_inode(file)->i_sb;
 	void __user *pointer = (void __user *)argument;
 
+	if (unlikely(VEXFS_SB(sb)->stopped) && command != IOC_SHUTDOWN)
+		return -EIO;
 	switch (command) {
 	case IOC_SHUTDOWN:
 		return shut_down(sb, pointer);
@@ -155,6 +191,10 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 		return get_label(sb, pointer);
 	case FS_IOC_SETFSLABEL:
 		return set_label(file, pointer);
+	case FS_IOC_GETVERSION:
+		return put_user(file_inode(file)->i_generation, (u32 __user *)pointer);
+	case FITRIM:
+		return trim(file, pointer);
 	default:
 		return run_command(file, command, pointer);
 	}
@@ -163,6 +203,8 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 /* Every structure is the same for 32-bit callers. */
 long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
+	if (command == FS_IOC32_GETVERSION)
+		command = FS_IOC_GETVERSION;
 	return vexfs_ioctl(file, command, (unsigned long)compat_ptr(argument));
 }
 

@@ -17,6 +17,7 @@
 #include <linux/writeback.h>
 
 #include "address_space.h"
+#include "trace.h"
 
 /* Blocks that are allocated ahead of their writing at most. */
 #define AHEAD_BLOCKS 2048
@@ -252,6 +253,7 @@ static void finish_write(struct vexfs_io *io)
 	if (error) {
 		vexfs_check(inode->i_sb, -EIO, "data", inode->i_ino);
 		vexfs_core_cancel(core, &io->piece, 0);
+		vexfs_claims_used(inode, &io->piece);
 		release_written(io, error);
 		return;
 	}
@@ -262,6 +264,7 @@ static void finish_write(struct vexfs_io *io)
 	} while (waits_for_memory(error, &tries));
 	if (error)
 		vexfs_core_cancel(core, &io->piece, 0);
+	vexfs_claims_used(inode, &io->piece);
 	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 	if (!vexfs_core_inode(core, inode->i_ino, &fields))
 		vexfs_take_blocks(inode, &fields);
@@ -283,10 +286,14 @@ static void write_submit(struct vexfs_writeback *writeback)
  */
 static void drop_ahead(struct vexfs_writeback *writeback)
 {
+	struct inode *inode = writeback->inode;
+
 	for (; writeback->next < writeback->count; writeback->next++) {
 		struct vexfs_piece *piece = &writeback->pieces[writeback->next];
 
-		vexfs_core_cancel(vexfs_core_of(writeback->inode), piece, piece->blocks);
+		vexfs_core_cancel(vexfs_core_of(inode), piece,
+				  vexfs_claims_reserved(inode, piece->block,
+							piece->block + piece->blocks));
 	}
 	writeback->count = writeback->next = 0;
 }
@@ -306,7 +313,9 @@ static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
 	for (;;) {
 		blocks = vexfs_claims_run(inode, block, limit);
 		count = vexfs_core_allocate(vexfs_core_of(inode), inode->i_ino, block,
-					    max_t(u64, blocks, 1), blocks, writeback->pieces);
+					    max_t(u64, blocks, 1),
+					    vexfs_claims_reserved(inode, block, block + blocks),
+					    writeback->pieces);
 		if (count >= 0 || (blocks <= 1 && !waits_for_memory(count, &tries)))
 			break;
 		/* Perhaps less goes. */
@@ -315,6 +324,7 @@ static int allocate_ahead(struct vexfs_writeback *writeback, u64 block)
 	if (count <= 0)
 		return count ?: -EIO;
 	writeback->count = count;
+	trace_vexfs_allocate(inode, block, max_t(u64, blocks, 1), count, writeback->pieces);
 	return 0;
 }
 
@@ -402,7 +412,7 @@ static void write_blocks(struct vexfs_writeback *writeback, struct folio *folio,
 		WARN_ON_ONCE(!add_blocks(writeback->io, folio, offset, blocks << log2, log2));
 	}
 	writeback->io->piece.blocks += blocks;
-	vexfs_claims_clear(inode, piece->block, piece->block + blocks);
+	vexfs_claims_use(inode, piece, blocks);
 	piece->block += blocks;
 	piece->device_block += blocks;
 	piece->blocks -= blocks;
@@ -596,6 +606,9 @@ int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end)
 	truncate_pagecache_range(inode, round_down(start, PAGE_SIZE),
 				 end == LLONG_MAX ? end : round_up(end + 1, PAGE_SIZE) - 1);
 	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	/* Claims of blocks that did not become dirty. */
+	vexfs_claims_drop(inode, start >> inode->i_blkbits,
+			  end == LLONG_MAX ? U64_MAX : (u64)(end >> inode->i_blkbits) + 1);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 
 #include "commands.h"
+#include "trace.h"
 
 #define GROUPS_MAX_ASKED 65536
 
@@ -117,7 +118,7 @@ static int keep_readable(struct vexfs_core *core, const struct vexfs_query *quer
 			kept->inodes[kept->count] = inode;
 			kept->rows[kept->count++] = all->rows[i];
 		}
-		if (signal_pending(current))
+		if (vexfs_host_interrupted())
 			return -ERESTARTSYS;
 		cond_resched();
 	}
@@ -341,6 +342,7 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 		return vexfs_check(sb, error, "collection", args->collection);
 	if (answer->overflow)
 		return -EINVAL;
+	trace_vexfs_search(sb->s_dev, args->collection, args->k, &report);
 	/* What it loaded can be given back. */
 	if (unlikely(!READ_ONCE(super->index_bytes)))
 		vexfs_index_kick(super);

@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 
+#include "trace.h"
 #include "vexfs.h"
 
 #define COMMIT_SECONDS_DEFAULT 5
@@ -61,6 +62,7 @@ int vexfs_check(struct super_block *sb, int error, const char *what, u64 place)
 	if (likely(error >= 0) || (!damage && error != -EIO))
 		return error;
 	atomic64_inc(&super->errors);
+	trace_vexfs_error(sb->s_dev, what, place, error);
 	if (super->stopped)
 		return error;
 	if (damage)
@@ -141,6 +143,7 @@ static struct inode *vexfs_alloc_inode(struct super_block *sb)
 		return NULL;
 	vi->held = false;
 	vi->version_noted = false;
+	vi->perhaps_unwritten = false;
 	vi->content_version = 0;
 	return &vi->vfs;
 }
@@ -158,6 +161,7 @@ static void init_once(void *memory)
 
 	inode_init_once(&vi->vfs);
 	xa_init(&vi->claims);
+	vi->claimed = 0;
 	mutex_init(&vi->claims_lock);
 	mutex_init(&vi->writeback_lock);
 }

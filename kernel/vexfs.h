@@ -21,6 +21,7 @@
 #define VEXFS_NAME_BYTES_MAX 255
 /* What the format allows. */
 #define VEXFS_FILE_BYTES_MAX (16LL << 40)
+#define VEXFS_GROUP_BLOCKS 8192
 
 enum vexfs_on_error {
 	VEXFS_ERRORS_CONTINUE,
@@ -82,7 +83,9 @@ struct vexfs_inode {
 	bool held;
 	/* The content version has moved since anybody was told of it; under the inode's lock. */
 	bool version_noted;
-	/* The blocks with a reservation in the core, and how many they are (claims.c). */
+	/* Some of the file's blocks may be unwritten. */
+	bool perhaps_unwritten;
+	/* The blocks that have space to be written to, and how many of it is reserved (claims.c). */
 	struct xarray claims;
 	u64 claimed;
 	struct mutex claims_lock;

@@ -10,12 +10,13 @@ use crate::codes::{encode, memory_row_bytes};
 use crate::collection::{Collection, Counts, Schema};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
+use crate::host::Loaded;
 use crate::key::{Key, Kind};
 use crate::layout::*;
 use crate::row_set::RowSet;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use vexfs_index::{Graph, ROWS_MAX, Rows, Space};
+use vexfs_index::{Executor, Graph, ROWS_MAX, Rows, Serial, Space};
 use vexfs_memory::TryVec;
 use vexfs_simd::{Codec, Kernels, RowTerm, Shape};
 use zerocopy::FromBytes;
@@ -241,8 +242,18 @@ impl Memory {
         if self.live.contains(row) { self.infos.get(row) } else { None }
     }
 
+    /// The rows, for what changes the graph and so is not cancelled.
     pub fn space<'a>(&'a self, kernels: &'a dyn Kernels) -> Space<'a> {
-        Space { rows: &self.rows, kernels }
+        self.space_to_search(kernels, &Serial)
+    }
+
+    /// The rows, for a search that `executor` may cancel.
+    pub fn space_to_search<'a>(
+        &'a self,
+        kernels: &'a dyn Kernels,
+        executor: &'a dyn Executor,
+    ) -> Space<'a> {
+        Space { rows: &self.rows, kernels, executor }
     }
 
     /// Lets a collection that was over the limit be tried again.
@@ -356,6 +367,12 @@ impl Memory {
     }
 }
 
+/// Lets the host reschedule. `Interrupted` when whoever asked wants no more.
+pub(crate) fn go_on(executor: &dyn Executor) -> Result<()> {
+    executor.relax();
+    if executor.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
 /// The error of the file system for an error of the index.
 pub(crate) fn index_error(error: vexfs_index::Error) -> Error {
     match error {
@@ -364,6 +381,7 @@ pub(crate) fn index_error(error: vexfs_index::Error) -> Error {
         vexfs_index::Error::RowLength => Error::InvalidVector(vexfs_simd::InvalidRow::Length),
         vexfs_index::Error::Parameter => Error::Invalid("parameter of the search graph"),
         vexfs_index::Error::Damaged => corrupt(0, "stored graph"),
+        vexfs_index::Error::Cancelled => Error::Interrupted,
     }
 }
 
@@ -470,7 +488,7 @@ pub(crate) fn window_rows(bytes: usize, row_bytes: usize) -> u32 {
 impl FileSystem {
     /// Brings the collection into memory if it is not, and takes in what has changed. Afterwards
     /// `memory` is loaded, or too large.
-    pub(crate) fn refresh(&self, collection: &Collection) -> Result<()> {
+    pub(crate) fn refresh(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         collection.check_alive()?;
         self.put_away_if_lost(collection);
         let stage = collection.memory.read().stage;
@@ -480,7 +498,7 @@ impl FileSystem {
         if stage == Stage::Away {
             // The stored graph must not change while it is read.
             let _build = collection.build.write();
-            return self.load(collection);
+            return self.load(collection, executor);
         }
         self.take_in(collection)
     }
@@ -489,7 +507,7 @@ impl FileSystem {
     pub(crate) fn refresh_building(&self, collection: &Collection) -> Result<()> {
         collection.check_alive()?;
         self.put_away_if_lost(collection);
-        self.load(collection)
+        self.load(collection, &Serial)
     }
 
     /// Notes that could not be made for want of memory are no reason to fail now: what is in memory
@@ -561,24 +579,36 @@ impl FileSystem {
         if collection.pending.read().is_large() { self.take_in(collection) } else { Ok(()) }
     }
 
-    /// Loads rows and graph, unless that was done.
-    fn load(&self, collection: &Collection) -> Result<()> {
+    /// Loads rows and graph, unless that was done. One that is cancelled leaves nothing in memory.
+    fn load(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         let mut memory = collection.memory.write();
         if memory.stage == Stage::Away {
             // From here on operations note what they do, and what they did before is read.
             collection.pending.write().start();
-            if let Err(error) = self.load_rows(collection, &mut memory) {
+            let start_ns = self.host.clock.monotonic_ns();
+            if let Err(error) = self.load_rows(collection, &mut memory, executor) {
                 memory.forget(&collection.schema);
                 collection.pending.write().stop();
                 return Err(error);
             }
+            self.host.observer.loaded(&Loaded {
+                collection: collection.schema.number,
+                rows: memory.live.len(),
+                nodes: u64::from(memory.graph.nodes()),
+                nanoseconds: self.host.clock.monotonic_ns().saturating_sub(start_ns),
+            });
         }
         // With the lock still held: rows alone may lack one that has moved while they were read.
         self.take_in_to(collection, &mut memory)
     }
 
     #[inline(never)] // its frame must not add to its caller's
-    fn load_rows(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
+    fn load_rows(
+        &self,
+        collection: &Collection,
+        memory: &mut Memory,
+        executor: &dyn Executor,
+    ) -> Result<()> {
         let schema = &collection.schema;
         let counts = Counts::load(&self.reader(), schema.object)?;
         let row_bytes = schema.shape.row_bytes();
@@ -604,6 +634,7 @@ impl FileSystem {
             read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
                 memory.set(&*self.host.kernels, row, RowInfo::new(layout), vector)
             })?;
+            go_on(executor)?;
         }
         memory.sequence_end = counts.next_sequence;
         self.load_graph(collection, memory, &counts)?;

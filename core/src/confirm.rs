@@ -3,7 +3,7 @@
 //! replaced meanwhile is followed to the vector in its place, and so nothing is lost to a writer.
 
 use crate::collection::Collection;
-use crate::collection_memory::{RowInfo, decode_row};
+use crate::collection_memory::{RowInfo, decode_row, go_on};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use crate::filter::Judge;
@@ -92,6 +92,7 @@ impl FileSystem {
         vectors.clear();
         let (mut at, mut read) = (0, 0);
         while let Some(hit) = best.get(at).copied() {
+            go_on(asked.executor)?;
             let current = match self.look_up(asked, &hit)? {
                 Some(current) => Followed::Now(current),
                 None => {

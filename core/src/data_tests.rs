@@ -378,19 +378,18 @@ fn a_flipped_bit_is_an_error_and_never_wrong_bytes() {
 }
 
 #[test]
-fn nearly_all_that_is_available_can_be_preallocated_at_once() {
+fn all_that_is_available_can_be_preallocated_at_once() {
     // Untouched memory of the device takes none.
     for megabytes in [64, 1024] {
         let memory = Memory::new(megabytes << 20);
         let fs = format(&memory, 12);
         let number = create(&fs, "most of it");
         let available = fs.status().blocks_available;
-        assert_eq!(fs.preallocate(number, 0, (available + 1) << 12, false), Err(Error::NoSpace));
+        assert_eq!(fs.preallocate(number, 0, (available + 64) << 12, false), Err(Error::NoSpace));
         assert_eq!(fs.inode(number).unwrap().blocks, 0);
-        let most = if megabytes < 1024 { available - available / 32 } else { available / 100 * 99 };
-        fs.preallocate(number, 0, most << 12, false).unwrap();
+        fs.preallocate(number, 0, available << 12, false).unwrap();
         fs.commit().unwrap();
-        assert_eq!(fs.inode(number).unwrap().blocks, most);
+        assert_eq!(fs.inode(number).unwrap().blocks, available);
         // It can be deleted, and all comes back.
         fs.unlink(ROOT, b"most of it").unwrap();
         fs.commit().unwrap();
@@ -399,6 +398,25 @@ fn nearly_all_that_is_available_can_be_preallocated_at_once() {
         check_committed(&memory);
         assert!(fs.status().blocks_available > available - 8);
     }
+}
+
+#[test]
+fn space_given_behind_the_end_stays_when_a_file_grows() {
+    let memory = Memory::new(16 << 20);
+    let fs = format(&memory, 12);
+    let number = create(&fs, "grows");
+    fs.write(number, 0, &std::vec![7; 100_000]).unwrap();
+    fs.preallocate(number, 0, 1 << 20, true).unwrap();
+    let given = fs.inode(number).unwrap().blocks;
+    fs.truncate(number, 300_001).unwrap();
+    assert_eq!(
+        (fs.inode(number).unwrap().blocks, fs.inode(number).unwrap().size),
+        (given, 300_001)
+    );
+    assert!(read(&fs, number, 100_000, 300_000).iter().all(|byte| *byte == 0));
+    fs.truncate(number, 300_001).unwrap();
+    assert_eq!(fs.inode(number).unwrap().blocks, 300_001_u64.div_ceil(4096));
+    audit(&fs);
 }
 
 #[test]

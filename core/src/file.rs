@@ -163,8 +163,8 @@ impl FileSystem {
         })
     }
 
-    /// Sets the size of file `number`. What is cut off is freed; what is added reads as zeros and
-    /// takes no space. Cutting off many extents happens in steps, each of which leaves a file that
+    /// Sets the size of file `number`. What is cut off is freed, space given behind it included; what
+    /// is added reads as zeros and takes no space, but such as was given there before. Cutting off many extents happens in steps, each of which leaves a file that
     /// was cut less.
     ///
     /// Errors: as [`FileSystem::write`].
@@ -189,6 +189,14 @@ impl FileSystem {
                 self.outline(number, false)?;
                 (self.block_log2(), false)
             } else {
+                if size > inode.size {
+                    drop(tree);
+                    return self.change_file(number, 1, true, |_, inode| {
+                        touch_resized(inode, size == inode.size, now);
+                        inode.size = size;
+                        Ok(())
+                    });
+                }
                 let log2 = tree.state.block_log2;
                 let cuts_block = size < inode.size && size & ((1 << log2) - 1) != 0;
                 (log2, cuts_block && is_written(&tree, number, size >> log2)?)

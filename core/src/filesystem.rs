@@ -3,7 +3,7 @@
 
 use crate::collection::Collections;
 use crate::error::{DeviceError, Error, Result};
-use crate::host::{Host, LockClass, Timestamp};
+use crate::host::{Committed, Host, LockClass, Timestamp};
 use crate::layout::*;
 use crate::lock::{Lock, ReadGuard};
 use crate::node::{BlockPointer, Node};
@@ -118,7 +118,7 @@ pub struct FileSystem {
     read_only: AtomicBool,
     discard: bool,
     /// The on-disk state is unknown, or another's: nothing is written any more.
-    poisoned: AtomicBool,
+    pub(crate) poisoned: AtomicBool,
     /// The failure of the device that poisoned it: errno, 0 for none, and byte offset. Stored before
     /// `poisoned`, once.
     failure: (AtomicI32, AtomicU64),
@@ -317,8 +317,7 @@ impl FileSystem {
             block_bytes: state.block_bytes() as u32,
             blocks: state.blocks,
             blocks_free: state.blocks_free,
-            // Some of it goes to the tree, which names the rest.
-            blocks_available: available - available.div_ceil(crate::hole::NAMING_SHARE),
+            blocks_available: crate::hole::most_to_preallocate(&tree, available),
             inodes: state.inodes,
             inodes_free: INODES_MAX.saturating_sub(state.inodes),
             generation: published.generation,
@@ -433,7 +432,7 @@ impl FileSystem {
 
     /// Takes the file system over, before the first change: a new state, the same but for its
     /// writer. Another writer of before notices at its next commit.
-    fn claim(&self) -> Result<()> {
+    pub(crate) fn claim(&self) -> Result<()> {
         if self.claimed.load(Ordering::Acquire) && !self.read_only.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -526,6 +525,7 @@ impl FileSystem {
         }
         // Memory is asked for before the transaction is closed: from then on a failure poisons.
         let mut buffer = superblock::buffer()?;
+        let start_ns = self.host.clock.monotonic_ns();
         let (mut state, nodes) = {
             let mut tree = self.tree.write();
             match tree.freeze()? {
@@ -555,6 +555,11 @@ impl FileSystem {
         }
         published.superblock = *state;
         published.mirror_in_flight = true;
+        self.host.observer.committed(&Committed {
+            generation: state.generation,
+            nodes: nodes.as_ref().map_or(0, |nodes| nodes.len() as u64),
+            nanoseconds: self.host.clock.monotonic_ns().saturating_sub(start_ns),
+        });
         drop(nodes);
         *self.tree.write().published = *state;
         loop {

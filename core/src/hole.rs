@@ -15,7 +15,7 @@ use vexfs_memory::TryVec;
 /// Blocks that one operation preallocates at most.
 const STEP_BLOCKS: u64 = 2 * GROUP_BLOCKS;
 /// Preallocated blocks to one block of the tree that names them, in runs of a dozen or more.
-pub(crate) const NAMING_SHARE: u64 = 512;
+const NAMING_SHARE: u64 = 512;
 /// Runs of blocks that one operation preallocates at most.
 const STEP_RUNS: u64 = 64;
 
@@ -52,7 +52,7 @@ impl FileSystem {
         let log2 = self.block_log2();
         let (mut at, to) = (offset >> log2, ((end - 1) >> log2) + 1);
         let mut holes = Survey::read(&self.reader(), number, at, to, u64::MAX)?.holes;
-        let items = STEP_RUNS.min(self.reader().space.group_count() + 1) + 8;
+        let items = step_items(&self.reader());
         // Refused before any change if it cannot fit. To name the blocks takes little, because
         // unwritten extents have no checksums, unless free space is in very short runs: then the
         // steps take what there is.
@@ -255,6 +255,18 @@ impl FileSystem {
 enum Seek {
     Inline(u64),
     Extents(u64, u32),
+}
+
+/// Items of the tree that one operation changes which preallocates.
+fn step_items(tree: &Tree) -> u64 {
+    STEP_RUNS.min(tree.space.group_count() + 1) + 8
+}
+
+/// Of `free` blocks, those that can be preallocated at once: the tree takes some to name the rest.
+pub(crate) fn most_to_preallocate(tree: &Tree, free: u64) -> u64 {
+    let tree_blocks = tree.blocks_for_items(step_items(tree)) + tree.blocks_to_close();
+    let left = free.saturating_sub(tree_blocks);
+    left - left.div_ceil(NAMING_SHARE + 1)
 }
 
 /// Fills holes of `from..to` with unwritten extents of `blocks_max` blocks in all at most. Returns

@@ -115,6 +115,44 @@ pub trait Locks: Send + Sync {
     fn new_lock(&self, class: LockClass) -> Result<Box<dyn RawLock>, OutOfMemory>;
 }
 
+/// A transaction that was published.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    /// The state's number.
+    pub generation: u64,
+    /// Nodes written, each a block.
+    pub nodes: u64,
+    /// From its closing until it was durable.
+    pub nanoseconds: u64,
+}
+
+/// A collection that was read into memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded {
+    /// Number of the collection.
+    pub collection: u32,
+    /// Its vectors.
+    pub rows: u64,
+    /// Those of them in the graph.
+    pub nodes: u64,
+    /// How long it took.
+    pub nanoseconds: u64,
+}
+
+/// Told of what happens, for a host that records it. Locks may be held during a call.
+pub trait Observer: Send + Sync {
+    /// A transaction is durable.
+    fn committed(&self, _committed: &Committed) {}
+    /// A collection is in memory.
+    fn loaded(&self, _loaded: &Loaded) {}
+}
+
+/// The observer that records nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
 /// Everything the core needs from outside.
 pub struct Host {
     /// Where the file system lives.
@@ -129,4 +167,6 @@ pub struct Host {
     pub locks: Box<dyn Locks>,
     /// Distance kernels.
     pub kernels: Box<dyn Kernels>,
+    /// Told of what happens.
+    pub observer: Box<dyn Observer>,
 }

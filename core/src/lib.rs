@@ -70,6 +70,9 @@ mod testing;
 mod tree;
 #[cfg(test)]
 mod tree_tests;
+mod trim;
+#[cfg(test)]
+mod trim_tests;
 mod vector;
 #[cfg(test)]
 mod vector_tests;
@@ -86,7 +89,10 @@ pub use dump::{DumpRecord, SuperblockCopy, dump_superblocks, kind_name};
 pub use error::{DeviceError, Error, Result};
 pub use filesystem::{FileSystem, FileSystemStatus, FormatOptions, INODES_MAX, OpenOptions};
 pub use filter::Filter;
-pub use host::{BlockDevice, Checksum, Clock, Host, LockClass, Locks, Random, RawLock, Timestamp};
+pub use host::{
+    BlockDevice, Checksum, Clock, Committed, Host, Loaded, LockClass, Locks, Observer, Random,
+    RawLock, Timestamp, Unobserved,
+};
 pub use inode::{
     Inode, LINKS_MAX, MODE_BLOCK, MODE_CHARACTER, MODE_DIRECTORY, MODE_FIFO, MODE_FILE,
     MODE_SOCKET, MODE_SYMLINK, MODE_TYPE,

@@ -141,6 +141,21 @@ impl FileSystem {
         Ok(map)
     }
 
+    /// The first blocks of logical blocks `block` to `end` that are unwritten and the file's alone, and
+    /// how many they are: [`FileSystem::allocate`] gives them out without taking other space.
+    pub fn unwritten(&self, number: u64, block: u64, end: u64) -> Result<Option<(u64, u64)>> {
+        let tree = self.reader();
+        load_file(&tree, number)?;
+        let mut found = None;
+        extent::each(&tree, number, block, end, |extent, _| {
+            if extent::is_writable_in_place(extent) {
+                found = extent.part(block, end).map(|part| (part.logical, part.length));
+            }
+            Ok(found.is_none())
+        })?;
+        Ok(found)
+    }
+
     /// Reserves space for `blocks` blocks to be written later. They are then counted as taken, and
     /// [`FileSystem::allocate`] gets them even when the file system is full otherwise.
     ///

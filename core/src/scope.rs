@@ -2,7 +2,7 @@
 //! The files below a directory, found by walking down from it, and their rows, when they are few.
 
 use crate::collection::Collection;
-use crate::collection_memory::{Memory, RowInfo};
+use crate::collection_memory::{Memory, RowInfo, go_on};
 use crate::directory::decode_entry;
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -11,6 +11,7 @@ use crate::inode::{Inode, MODE_DIRECTORY, MODE_FILE};
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::rights::Want;
 use alloc::vec::Vec;
+use vexfs_index::Executor;
 use vexfs_memory::{TryVec, sort_by};
 
 /// Entries that the walk looks at.
@@ -34,13 +35,20 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// Finds the files below `scope`. False when there are too many entries to go on.
-    pub fn run(&mut self, fs: &FileSystem, judge: &mut Judge<'_>, scope: u64) -> Result<bool> {
+    pub fn run(
+        &mut self,
+        fs: &FileSystem,
+        judge: &mut Judge<'_>,
+        scope: u64,
+        executor: &dyn Executor,
+    ) -> Result<bool> {
         let Self { directories, files, .. } = self;
         directories.clear();
         files.clear();
         directories.try_push(scope)?;
         let mut entries = 0;
         while let Some(directory) = directories.pop() {
+            go_on(executor)?;
             let tree = fs.reader();
             let inode = match Inode::load(&tree, directory) {
                 Ok(inode) => inode,

@@ -8,7 +8,7 @@
 use crate::codes::encode;
 use crate::collection::{Collection, Counts};
 use crate::collection_memory::{
-    LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, index_error, read_vectors, window_rows,
+    LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, go_on, index_error, read_vectors, window_rows,
 };
 use crate::confirm::{Answer, Followed, ROUNDS};
 use crate::error::{Error, Result};
@@ -275,6 +275,8 @@ pub(crate) struct Asked<'a> {
     pub collection: &'a Collection,
     /// The rows below the scope, when they are few.
     pub listed: Option<&'a [ListedRow]>,
+    /// Asked whether to go on.
+    pub executor: &'a dyn Executor,
 }
 
 impl FileSystem {
@@ -288,7 +290,8 @@ impl FileSystem {
     ///
     /// Errors: `NotFound` for the collection, `InvalidVector` for a query that is none (a length
     /// that is no multiple of the collection's, say), `Invalid` and `TooBig` for numbers out of
-    /// range, `Stale` or `NotDirectory` for the scope, `Device`, `OutOfMemory`.
+    /// range, `Stale` or `NotDirectory` for the scope, `Device`, `OutOfMemory`, and `Interrupted`
+    /// when [`Executor::is_cancelled`] says so, which is asked before much is done each time.
     pub fn search(
         &self,
         request: &SearchRequest<'_>,
@@ -324,7 +327,7 @@ impl FileSystem {
         }
         Inode::load_directory(&self.reader(), request.scope)?;
 
-        self.refresh(&collection)?;
+        self.refresh(&collection, executor)?;
         let mut scratch = collection.scratches.write().pop().unwrap_or_default();
         let result = self.search_with(request, &collection, &terms, executor, &mut scratch, each);
         {
@@ -361,7 +364,7 @@ impl FileSystem {
         };
         let mut listing = request.scope != ROOT_INODE
             && !request.exact
-            && walk.run(self, &mut judge, request.scope)?;
+            && walk.run(self, &mut judge, request.scope, executor)?;
         let mut listed_at = None;
         let mut total = Outcome::exact(SearchPlan::ExactScope);
         let (mut handed, mut stopped) = (0, false);
@@ -378,7 +381,7 @@ impl FileSystem {
             let mut spare = 0u32;
             for _ in 0..PASSES {
                 // Notes that come in during a long request are taken in as well.
-                self.refresh(collection)?;
+                self.refresh(collection, executor)?;
                 let (version, rows) = {
                     let memory = collection.memory.read();
                     (memory.version, memory.live.len())
@@ -396,6 +399,7 @@ impl FileSystem {
                     index: Request { filtered: !judge.is_open(), ..index },
                     collection,
                     listed: listing.then_some(&*walk.rows),
+                    executor,
                 };
                 let memories = (&mut *scratches, &mut *best, &mut *code);
                 let gathered = self.gather(&mut asked, query, &mut judge, executor, memories)?;
@@ -436,7 +440,7 @@ impl FileSystem {
             if stopped {
                 break;
             }
-            executor.relax();
+            go_on(executor)?;
         }
         if restricted {
             (total.examined, total.unindexed) = (handed, 0);
@@ -510,6 +514,7 @@ impl FileSystem {
             return Ok(());
         }
         for ListedRow { inode, chunk, .. } in rows {
+            go_on(asked.executor)?;
             outcome.examined += 1;
             if let Some(found) = self.current(asked, query, judge, (*inode, *chunk), outcome)? {
                 best.try_push(found)?;
@@ -557,6 +562,7 @@ impl FileSystem {
         }
         outcome.examined += best.len() as u64;
         for found in best.iter_mut() {
+            go_on(asked.executor)?;
             let put = (found.row, found.sequence);
             if let Some(distance) = self.true_distance(asked.collection, query, put)? {
                 found.distance = distance;
@@ -601,6 +607,7 @@ impl FileSystem {
         let mut seen = Counts::load(&self.reader(), schema.object)?.next_sequence;
         let span = (LOAD_ROWS, window_rows(LOAD_BYTES, collection.row_bytes()));
         while let Some(row) = from {
+            go_on(asked.executor)?;
             from = items.read(self, schema.object, row, span)?;
             known.clear();
             read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
@@ -616,7 +623,8 @@ impl FileSystem {
                 }
                 Ok(())
             })?;
-            let space = Space { rows: &window, kernels: &*self.host.kernels };
+            let (kernels, executor) = (&*self.host.kernels, asked.executor);
+            let space = Space { rows: &window, kernels, executor };
             let mut accept = |at: u32| judge.admits(known.get(at as usize).map(|(_, info)| info));
             let count = known.len() as u32;
             let stats = exact(space, &mut (0..count), query, &asked.index, &mut accept, scratch)
@@ -641,6 +649,7 @@ impl FileSystem {
             let (puts, mut found) = (next.saturating_sub(seen), 0);
             from = Some(0).filter(|_| puts > 0);
             while let Some(row) = from {
+                go_on(asked.executor)?;
                 from = items.read(self, schema.object, row, (LOAD_ROWS, ROWS_MAX))?;
                 for (_, layout) in &items.rows {
                     if (seen..next).contains(&layout.sequence.get()) {
@@ -650,6 +659,7 @@ impl FileSystem {
                 }
             }
             for info in &doubtful {
+                go_on(asked.executor)?;
                 let place = (info.inode, info.chunk);
                 if let Some(found) = self.current(asked, query, judge, place, &mut outcome)? {
                     best.try_push(found)?;
@@ -697,7 +707,7 @@ fn search_memory(
     executor: &dyn Executor,
     (scratches, best): (&mut Vec<Scratch>, &mut Vec<Found>),
 ) -> Result<Outcome> {
-    let space = memory.space(&*fs.host.kernels);
+    let space = memory.space_to_search(&*fs.host.kernels, executor);
     best.clear();
     let damage = if memory.damaged() > 0 {
         Completeness::Cut(CutReason::Damage)

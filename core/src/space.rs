@@ -530,6 +530,32 @@ impl Space {
         self.make_available(run);
     }
 
+    /// Takes the first `least` available blocks or more of a loaded group that are in a row within
+    /// `range`, or their first `most`, and has them in flight. Outside of an operation.
+    pub fn hold_available(&mut self, range: Run, least: u64, most: u64) -> Option<Run> {
+        let number = range.start / GROUP_BLOCKS;
+        let base = number * GROUP_BLOCKS;
+        let available = &self.groups.get(number)?.available;
+        let (mut bit, end) = (range.start - base, range.end().min(base + GROUP_BLOCKS) - base);
+        let length = loop {
+            bit = available.next(bit, true).filter(|bit| *bit < end)?;
+            let run_end = available.next(bit, false).unwrap_or(GROUP_BLOCKS).min(end);
+            if run_end - bit >= least.max(1) {
+                break (run_end - bit).min(most);
+            }
+            bit = run_end;
+        };
+        self.set_available(number, bit, length, false);
+        self.in_flight += length;
+        Some(Run { start: base + bit, length })
+    }
+
+    /// Whether a block may be given out, as far as is known without loading its group.
+    pub fn is_available(&self, block: u64) -> bool {
+        let group = self.groups.get(block / GROUP_BLOCKS);
+        group.is_some_and(|group| group.available.get(block % GROUP_BLOCKS))
+    }
+
     /// Blocks in flight.
     pub fn in_flight(&self) -> u64 {
         self.in_flight

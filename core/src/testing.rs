@@ -49,6 +49,7 @@ impl Memory {
             checksum: Box::new(Crc),
             locks: Box::new(StandardLocks),
             kernels: Box::new(vexfs_simd::detect()),
+            observer: Box::new(Unobserved),
         }
     }
 

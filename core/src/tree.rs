@@ -398,8 +398,7 @@ impl Tree {
     /// transaction may take and, unless `privileged`, a reserve that keeps deleting possible.
     /// `Ok(false)` when a commit would help.
     pub fn ensure(&mut self, blocks: u64, privileged: bool) -> Result<bool> {
-        let levels = u64::from(self.state.root.level) + 2;
-        let closing = self.space.changed_groups() * 2 + levels * 2 + 4;
+        let closing = self.blocks_to_close();
         let reserve = if privileged { 0 } else { self.reserve_blocks() };
         let wanted = blocks.saturating_add(closing).saturating_add(reserve);
         self.space.unload(wanted.min(ENSURE_BLOCKS_MAX));
@@ -416,6 +415,12 @@ impl Tree {
             }
         }
         if self.space.has_retired() { Ok(false) } else { Err(Error::NoSpace) }
+    }
+
+    /// Blocks that closing the transaction may take.
+    pub fn blocks_to_close(&self) -> u64 {
+        let levels = u64::from(self.state.root.level) + 2;
+        self.space.changed_groups() * 2 + levels * 2 + 4
     }
 
     /// Blocks that only deleting and committing may take: 1/64 of all, 48 to 4096.

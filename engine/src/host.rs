@@ -4,7 +4,7 @@
 use crate::device::Device;
 use lock_api::{GuardSend, RawRwLock as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use vexfs_core::{Checksum, Clock, Host, LockClass, Locks, Random, RawLock, Timestamp};
+use vexfs_core::{Checksum, Clock, Host, LockClass, Locks, Random, RawLock, Timestamp, Unobserved};
 use vexfs_memory::{OutOfMemory, try_box};
 
 /// A host that keeps the file system on `device`.
@@ -16,6 +16,7 @@ pub fn host(device: Device) -> Host {
         checksum: Box::new(Crc32c),
         locks: Box::new(ThreadLocks),
         kernels: Box::new(vexfs_simd::detect()),
+        observer: Box::new(Unobserved),
     }
 }
 

@@ -208,12 +208,16 @@ fn handles_find_files_again(dir: &Path) {
     drop_caches();
     fs::rename(dir.join("a"), dir.join("moved")).expect("rename");
     let opened = open_handle(&mount, &mut file).expect("file by handle");
-    let text = std::io::read_to_string(&opened).expect("read");
+    let text = std::io::read_to_string(opened).expect("read");
     assert_eq!(text, "found");
     let opened = open_handle(&mount, &mut directory).expect("directory by handle");
     assert!(opened.metadata().expect("stat").is_dir());
     drop(opened);
+    let held = open_handle(&mount, &mut file).expect("file by handle");
     fs::remove_file(dir.join("moved/b/f")).expect("unlink");
+    let nameless = open_handle(&mount, &mut file).expect("while it is open");
+    assert_eq!(std::io::read_to_string(nameless).expect("read"), "found");
+    drop(held);
     drop_caches();
     let gone = open_handle(&mount, &mut file).expect_err("it is gone");
     assert_eq!(gone.raw_os_error(), Some(libc::ESTALE));

@@ -15,10 +15,14 @@ mod directories;
 mod files;
 mod footprint;
 mod fuzz;
+mod interrupts;
+mod ioctls;
 mod mount;
 mod rights;
 mod space;
 mod support;
+mod traces;
+mod vectors;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -75,7 +79,16 @@ fn main() -> ExitCode {
         }));
         report("unmounts_and_is_sound", outcome, &mut counts);
     }
-    let tests = [mount::TESTS, footprint::TESTS, rights::TESTS, fuzz::TESTS, damage::TESTS];
+    let tests = [
+        mount::TESTS,
+        footprint::TESTS,
+        rights::TESTS,
+        fuzz::TESTS,
+        damage::TESTS,
+        ioctls::TESTS,
+        interrupts::TESTS,
+        traces::TESTS,
+    ];
     for (name, test) in tests.into_iter().flatten().filter(|test| chosen(test.0)) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             mounted.format();

@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("clones_share_until_written", clones_share_until_written),
     ("ranges_are_copied_and_deduplicated", ranges_are_copied_and_deduplicated),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
+    ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
 ];
 
 fn holes_are_found(dir: &Path) {
@@ -54,6 +55,10 @@ fn space_is_given_zeroed_and_taken(dir: &Path) {
     change(keep, 0, 1 << 20);
     assert_eq!(file.metadata().expect("stat").len(), length as u64);
     assert!(file.metadata().expect("stat").blocks() >= (1 << 20) / 512);
+    file.set_len(length as u64 + 1).expect("growing keeps what was given behind the end");
+    assert!(file.metadata().expect("stat").blocks() >= (1 << 20) / 512);
+    file.set_len(length as u64).expect("cut");
+    assert!(file.metadata().expect("stat").blocks() < (1 << 20) / 512);
     change(FallocateFlags::empty(), 290_000, 20_000);
     model.resize(310_000, 0);
     file.write_all_at(&noise(5, 9000), 305_000).expect("write into given space");
@@ -133,4 +138,39 @@ fn a_full_disk_says_so_and_recovers(dir: &Path) {
     rustix::fs::sync();
     fs::write(dir.join("after"), &chunk).expect("there is space again");
     File::open(dir.join("after")).and_then(|file| file.sync_all()).expect("fsync");
+}
+
+fn given_space_takes_writes_on_a_full_disk(dir: &Path) {
+    const GIVEN: u64 = 8 << 20;
+    rustix::fs::sync();
+    let path = dir.join("given");
+    let file = create(&path);
+    let give =
+        |file: &File, length| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length);
+    give(&file, GIVEN).expect("fallocate");
+    let blocks = file.metadata().expect("stat").blocks();
+    assert_eq!(blocks, GIVEN / 512);
+    // All that the file system says it has can be given, and then there is none.
+    let rest = create(&dir.join("rest"));
+    let stat = rustix::fs::fstatvfs(&rest).expect("statvfs");
+    give(&rest, stat.f_bavail * stat.f_frsize).expect("all that is available");
+    let error = give(&create(&dir.join("more")), 64 << 20).expect_err("a full disk");
+    assert_eq!(error.raw_os_error(), libc::ENOSPC);
+    // Through the cache in pieces of blocks, then around it.
+    let model = noise(12, GIVEN as usize);
+    let half = GIVEN as usize / 2;
+    for (at, piece) in model[..half].chunks(1000).enumerate() {
+        file.write_all_at(piece, at as u64 * 1000).expect("write into given space");
+    }
+    assert_eq!(file.metadata().expect("stat").blocks(), blocks, "given space takes no other");
+    file.sync_all().expect("fsync");
+    file.write_all_at(&model[half..], half as u64).expect("write into given space");
+    file.sync_all().expect("fsync");
+    assert_eq!(file.metadata().expect("stat").blocks(), blocks);
+    drop_caches();
+    assert_same(&content(&path), &model, "written into given space");
+    fs::remove_file(dir.join("rest")).expect("remove");
+    rustix::fs::sync();
+    file.write_all_at(b"again", 5000).expect("written space is copied on write");
+    file.sync_all().expect("fsync");
 }

@@ -151,7 +151,7 @@ fn main() {
     for (number, row) in base.data.chunks_exact(shape.row_bytes()).enumerate() {
         rows.set(number as u32, row, term(row)).expect("memory for the rows");
     }
-    let space = Space { rows: &rows, kernels };
+    let space = Space { rows: &rows, kernels, executor: &Serial };
     let queries: Vec<(&[u8], RowTerm)> =
         query.data.chunks_exact(shape.row_bytes()).map(|row| (row, term(row))).collect();
     let truth: Vec<Vec<u32>> = truth

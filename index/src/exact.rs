@@ -11,6 +11,8 @@ use vexfs_simd::{Distance, RowTerm};
 
 /// Rows that a thread takes at once.
 const SHARE_ROWS: usize = 4096;
+/// Rows that are compared between two questions to the host.
+const PAUSE_ROWS: u64 = 2048;
 
 /// Finds the rows among `candidates` that are nearest to `query`: the same hits, in the same order,
 /// as a sort of all would give. Numbers without a row are passed over.
@@ -29,6 +31,9 @@ pub fn exact(
     let k = request.k as usize;
     scratch.results.reset(k, k)?;
     let stats = scan(space, candidates, query, request, accept, scratch);
+    if stats.cancelled {
+        return Err(Error::Cancelled);
+    }
     scratch.publish()?;
     Ok(stats)
 }
@@ -46,6 +51,7 @@ fn scan(
     let mut stats = Stats::default();
     let results = &mut scratch.results;
     let mut batch = Batch::new();
+    let mut pause_at = 0;
     let mut offer = |batch: &mut Batch<'_>, stats: &mut Stats| {
         batch.measure(&space, query, &mut |row, distance| {
             stats.examined += 1;
@@ -67,6 +73,13 @@ fn scan(
             if stats.examined >= request.examined_max {
                 stats.cut = true;
                 return stats;
+            }
+            if stats.examined >= pause_at {
+                pause_at = stats.examined + PAUSE_ROWS;
+                if space.pause() {
+                    stats.cancelled = true;
+                    return stats;
+                }
             }
         }
     }
@@ -94,6 +107,9 @@ pub fn exact_parallel(
     }
     let count = space.rows.bound() as usize;
     share_out(executor, &mut states, count.div_ceil(SHARE_ROWS), &|(scratch, total), index| {
+        if total.cancelled {
+            return;
+        }
         let from = index * SHARE_ROWS;
         let to = (from + SHARE_ROWS).min(count);
         let mut accept = |row| accept(row);
@@ -103,6 +119,7 @@ pub fn exact_parallel(
         total.accepted += stats.accepted;
         total.rejected += stats.rejected;
         total.cut |= stats.cut;
+        total.cancelled |= stats.cancelled;
     })?;
     let mut states = states.into_iter();
     let Some((first, mut stats)) = states.next() else { return Err(Error::Parameter) };
@@ -114,6 +131,10 @@ pub fn exact_parallel(
         stats.accepted += part.accepted;
         stats.rejected += part.rejected;
         stats.cut |= part.cut;
+        stats.cancelled |= part.cancelled;
+    }
+    if stats.cancelled {
+        return Err(Error::Cancelled);
     }
     first.publish()?;
     Ok(stats)

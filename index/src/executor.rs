@@ -16,8 +16,14 @@ pub trait Executor: Sync {
     /// counter, so the first then does it all.
     fn run(&self, tasks: &mut [&mut (dyn FnMut() + Send)]);
 
-    /// Called now and then by long loops that call no kernel, so that a host can reschedule.
+    /// Called now and then by long loops, so that a host can reschedule.
     fn relax(&self) {}
+
+    /// Whether whoever asked for a search wants it no more. Searches ask now and then, and end with
+    /// an error then; what changes something does not ask.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// The executor that has only the caller's thread.

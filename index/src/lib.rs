@@ -74,6 +74,8 @@ pub enum Error {
     Parameter,
     /// Bytes that were stored are not a graph.
     Damaged,
+    /// [`Executor::is_cancelled`] said so.
+    Cancelled,
 }
 
 impl From<OutOfMemory> for Error {

@@ -79,6 +79,8 @@ pub struct Stats {
     /// The search ended at a limit: `examined_max`, or the widest beam, with results beyond what the
     /// beam explored. Nearer rows may exist; an exact search finds them.
     pub cut: bool,
+    /// The host wants no more of it.
+    pub(crate) cancelled: bool,
 }
 
 /// The memory of a searching thread. Grows to what its largest search needed and is used again.
@@ -220,7 +222,10 @@ impl Walk<'_> {
     ) {
         let mut batch = Batch::new();
         while let Some(nearest) = scratch.beam.take(usize::MAX) {
-            if stats.examined >= self.examined_max {
+            if stats.hops % PAUSE_HOPS == 0 && self.space.pause() {
+                stats.cancelled = true;
+            }
+            if stats.cancelled || stats.examined >= self.examined_max {
                 stats.cut = true;
                 break;
             }
@@ -262,7 +267,7 @@ impl Walk<'_> {
     ) {
         let mut batch = Batch::new();
         while let Some(copy) = scratch.copies.pop() {
-            if stats.examined >= self.examined_max {
+            if stats.cancelled || stats.examined >= self.examined_max {
                 stats.cut = true;
                 break;
             }
@@ -359,6 +364,9 @@ impl Walk<'_> {
     }
 }
 
+/// Nodes that are expanded between two questions to the host.
+const PAUSE_HOPS: u64 = 64;
+
 /// Equal rows that a beam has place for.
 pub(crate) const COPIES_MAX: usize = 2;
 
@@ -431,6 +439,9 @@ pub(crate) fn search(
             stats.cut = true;
             break;
         }
+    }
+    if stats.cancelled {
+        return Err(Error::Cancelled);
     }
     scratch.publish()?;
     Ok(stats)

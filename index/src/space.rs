@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Rows together with the kernels that measure them, and rows gathered for one call of a kernel.
 
-use crate::Rows;
 use crate::queue::Candidate;
+use crate::{Executor, Rows};
 use alloc::vec::Vec;
 use vexfs_simd::{Distance, Kernels, RowTerm};
 
@@ -17,6 +17,8 @@ pub struct Space<'a> {
     pub rows: &'a Rows,
     /// The host's distance kernels.
     pub kernels: &'a dyn Kernels,
+    /// Asked by searches whether to go on.
+    pub executor: &'a dyn Executor,
 }
 
 /// Up to [`BATCH_ROWS`] rows on their way to a kernel.
@@ -76,6 +78,12 @@ impl<'a> Batch<'a> {
 }
 
 impl Space<'_> {
+    /// Lets the host reschedule, and tells whether the search is to end.
+    pub(crate) fn pause(&self) -> bool {
+        self.executor.relax();
+        self.executor.is_cancelled()
+    }
+
     /// Measures `rows` from `query`; those that are not there are passed over.
     pub(crate) fn measure(
         &self,

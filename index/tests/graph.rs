@@ -4,7 +4,7 @@
 mod set;
 
 use set::{Random, SERIAL, SHAPE, Set, Threads, clustered};
-use vexfs_index::{Error, Parameters, Request, Scratch, Space, exact_parallel};
+use vexfs_index::{Error, Parameters, Request, Scratch, Serial, Space, exact_parallel};
 use vexfs_simd::{Distance, ElementType, Metric, Shape};
 
 fn all(_: u32) -> bool {
@@ -300,7 +300,7 @@ fn rows_given_twice_or_missing_or_out_of_range() {
     set.set(300, &[1; 32]);
     set.insert(&new, SERIAL);
     assert_eq!(set.graph.nodes(), 101);
-    let space = Space { rows: &set.rows, kernels: set.kernels };
+    let space = Space { rows: &set.rows, kernels: set.kernels, executor: &Serial };
     let beyond = set.graph.capacity();
     let refused = set.graph.insert_batch(space, &[beyond], SERIAL, &mut set.builder);
     assert_eq!(refused, Err(Error::RowRange));

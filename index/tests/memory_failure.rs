@@ -89,7 +89,11 @@ fn an_insert_that_fails_can_be_made_again() {
                 set.set(row, &clustered(&mut random, 40));
             }
             let new: Vec<u32> = (300..400).collect();
-            let space = vexfs_index::Space { rows: &set.rows, kernels: set.kernels };
+            let space = vexfs_index::Space {
+                rows: &set.rows,
+                kernels: set.kernels,
+                executor: &vexfs_index::Serial,
+            };
             let mut builder = Builder::new();
             let graph = &set.graph;
             let (result, made) =
@@ -119,7 +123,11 @@ fn a_removal_that_fails_can_be_made_again() {
     for n in 1.. {
         let set = Set::clustered(300, 3, SERIAL);
         let gone: Vec<u32> = if n % 2 == 0 { (0..100).collect() } else { vec![5, 6] };
-        let space = vexfs_index::Space { rows: &set.rows, kernels: set.kernels };
+        let space = vexfs_index::Space {
+            rows: &set.rows,
+            kernels: set.kernels,
+            executor: &vexfs_index::Serial,
+        };
         let mut builder = Builder::new();
         let graph = &set.graph;
         let (result, made) =

@@ -2,6 +2,7 @@
 //! Threads: the core's tasks run on a work queue of the C half.
 
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, Ordering};
 use vexfs_core::Executor;
 
 /// A task of a batch, by its number.
@@ -15,10 +16,19 @@ unsafe extern "C" {
     fn vexfs_host_run_tasks(run: RunTask, tasks: *mut c_void, count: usize);
     /// Lets other threads run for a while if they wait.
     fn vexfs_host_relax();
+    /// Whether the calling thread has a signal to see to.
+    fn vexfs_host_interrupted() -> bool;
 }
 
-/// The work queue.
+/// The work queue, for work that is done to its end.
 pub struct KernelExecutor;
+
+/// The work queue, for work that a signal to the thread that began it ends.
+#[derive(Default)]
+pub struct InterruptibleExecutor {
+    /// Threads of the queue have no signals: they learn of it here.
+    interrupted: AtomicBool,
+}
 
 type Task<'a> = &'a mut (dyn FnMut() + Send);
 
@@ -43,5 +53,27 @@ impl Executor for KernelExecutor {
     fn relax(&self) {
         // SAFETY: it takes nothing.
         unsafe { vexfs_host_relax() }
+    }
+}
+
+impl Executor for InterruptibleExecutor {
+    fn workers(&self) -> usize {
+        KernelExecutor.workers()
+    }
+
+    fn run(&self, tasks: &mut [Task<'_>]) {
+        KernelExecutor.run(tasks);
+    }
+
+    fn relax(&self) {
+        KernelExecutor.relax();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        // SAFETY: it takes nothing.
+        if !self.interrupted.load(Ordering::Relaxed) && unsafe { vexfs_host_interrupted() } {
+            self.interrupted.store(true, Ordering::Relaxed);
+        }
+        self.interrupted.load(Ordering::Relaxed)
     }
 }

@@ -3,6 +3,7 @@
 //! the kernel's clocks, randomness, CRC32C and sleeping locks.
 
 use crate::kernels::HostKernels;
+use crate::observer::Tracepoints;
 use alloc::boxed::Box;
 use core::ffi::c_void;
 use vexfs_core::{
@@ -254,5 +255,6 @@ pub fn host(device: *mut c_void) -> Result<Host, OutOfMemory> {
         checksum: try_box(KernelChecksum)?,
         locks: try_box(KernelLocks)?,
         kernels: try_box(HostKernels)?,
+        observer: try_box(Tracepoints(device))?,
     })
 }

@@ -44,6 +44,7 @@ pub unsafe extern "C" fn vexfs_core_index_check(
 fn from_index(error: vexfs_index::Error) -> Error {
     match error {
         vexfs_index::Error::OutOfMemory => Error::OutOfMemory,
+        vexfs_index::Error::Cancelled => Error::Interrupted,
         vexfs_index::Error::Damaged => wrong("a stored graph does not load"),
         _ => Error::Invalid("an argument of the index"),
     }
@@ -60,7 +61,7 @@ fn rows_are_found(shape: Shape, source: &[u8]) -> Result<()> {
         rows.set(number, row, kernels.check(&shape, row)?).map_err(from_index)?;
         numbers.try_push(number)?;
     }
-    let space = Space { rows: &rows, kernels: &kernels };
+    let space = Space { rows: &rows, kernels: &kernels, executor: &Serial };
     let mut graph = Graph::new(Parameters::default()).map_err(from_index)?;
     let mut builder = Builder::new();
     graph.reserve(rows.bound()).map_err(from_index)?;
@@ -73,7 +74,7 @@ fn rows_are_found(shape: Shape, source: &[u8]) -> Result<()> {
         gone.try_push(*number)?;
         rows.clear(*number);
     }
-    let space = Space { rows: &rows, kernels: &kernels };
+    let space = Space { rows: &rows, kernels: &kernels, executor: &Serial };
     graph.remove_batch(space, &gone, &Serial, &mut builder).map_err(from_index)?;
     if gone.iter().any(|row| graph.contains(*row)) || graph.tombstones() > 0 {
         return Err(wrong("a removed row is still in the graph"));

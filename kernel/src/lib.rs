@@ -27,6 +27,7 @@ mod kernels;
 mod layout;
 mod mapping;
 mod mount;
+mod observer;
 mod request;
 mod search;
 mod vector;

@@ -52,6 +52,31 @@ pub unsafe extern "C" fn vexfs_core_map(
     unsafe { deliver(found, mapping) }
 }
 
+/// Finds the first unwritten blocks of the file from `block` on, before `end`, that writes take no other
+/// space for. Moves `block` there and writes how many they are; 0 if there are none.
+///
+/// # Safety
+/// `block` may be read and written to, `blocks` be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_core_unwritten(
+    file_system: &FileSystem,
+    number: u64,
+    block: *mut u64,
+    end: u64,
+    blocks: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    let from = unsafe { block.read() };
+    let found = file_system.unwritten(number, from, end).map(|found| {
+        let (first, count) = found.unwrap_or((end, 0));
+        // SAFETY: the caller's word.
+        unsafe { block.write(first) };
+        count
+    });
+    // SAFETY: the caller's word.
+    unsafe { deliver(found, blocks) }
+}
+
 /// Reserves space for blocks that will be written later.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_core_reserve(file_system: &FileSystem, blocks: u64) -> i32 {

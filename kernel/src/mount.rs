@@ -5,6 +5,7 @@
 //! many threads at once.
 
 use crate::boundary::{bytes, deliver, failure, hand_over, status};
+use crate::executor::InterruptibleExecutor;
 use crate::host::host;
 use alloc::boxed::Box;
 use core::ffi::c_void;
@@ -108,6 +109,24 @@ pub unsafe extern "C" fn vexfs_core_set_label(
         Ok(label) => file_system.set_label(label),
         Err(_) => Err(Error::Invalid("label is not UTF-8")),
     })
+}
+
+/// Tells the device of the free blocks among `blocks` blocks from `first` on, in runs of `least` or more,
+/// until the calling thread has a signal to see to. Writes how many it was told of.
+///
+/// # Safety
+/// `trimmed` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_core_trim(
+    file_system: &FileSystem,
+    first: u64,
+    blocks: u64,
+    least: u64,
+    trimmed: *mut u64,
+) -> i32 {
+    let executor = InterruptibleExecutor::default();
+    // SAFETY: the caller's word.
+    unsafe { deliver(file_system.trim(first, blocks, least, &executor), trimmed) }
 }
 
 /// Makes everything done so far durable.

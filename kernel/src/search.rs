@@ -2,7 +2,7 @@
 //! Searching a collection.
 
 use crate::boundary::{bytes, deliver, failure, status};
-use crate::executor::KernelExecutor;
+use crate::executor::InterruptibleExecutor;
 use crate::inode::{EachName, Time};
 use core::ffi::c_void;
 use vexfs_core::{
@@ -227,7 +227,8 @@ impl From<SearchReport> for Report {
 /// Takes a hit from the core; a false answer ends the search.
 pub type EachHit = extern "C" fn(context: *mut c_void, hit: &Hit) -> bool;
 
-/// Answers a query: calls `each` with the hits, nearest first, query after query.
+/// Answers a query: calls `each` with the hits, nearest first, query after query. `-EINTR` when the
+/// calling thread has a signal to see to.
 ///
 /// # Safety
 /// The pointers of `query` lead to as much as is said of them; `report` may be written to.
@@ -241,7 +242,8 @@ pub unsafe extern "C" fn vexfs_core_search(
 ) -> i32 {
     // SAFETY: the caller's word.
     let request = unsafe { query.request() };
-    let result = file_system.search(&request, &KernelExecutor, &mut |number, hit, vector| {
+    let executor = InterruptibleExecutor::default();
+    let result = file_system.search(&request, &executor, &mut |number, hit, vector| {
         each(context, &Hit::new(number, hit, vector))
     });
     // SAFETY: the caller's word.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use vexfs_core::{
     Checksum, Clock, FileSystem, FormatOptions, Host, LockClass, Locks, Random, RawLock, Timestamp,
+    Unobserved,
 };
 use vexfs_memory::{OutOfMemory, try_box};
 
@@ -169,6 +170,7 @@ pub fn host(device: &SimulatedDevice, seed: u64) -> Host {
         checksum: Box::new(Crc32c),
         locks: Box::new(OrderedLocks),
         kernels: Box::new(kernels),
+        observer: Box::new(Unobserved),
     }
 }
 

@@ -74,7 +74,7 @@ impl Set {
     }
 
     pub fn space(&self) -> Space<'_> {
-        Space { rows: &self.rows, kernels: self.kernels }
+        Space { rows: &self.rows, kernels: self.kernels, executor: &Serial }
     }
 
     pub fn set(&mut self, row: u32, bytes: &[u8]) {
@@ -84,12 +84,12 @@ impl Set {
     }
 
     pub fn insert(&mut self, new: &[u32], executor: &dyn Executor) {
-        let space = Space { rows: &self.rows, kernels: self.kernels };
+        let space = Space { rows: &self.rows, kernels: self.kernels, executor: &Serial };
         self.graph.insert_batch(space, new, executor, &mut self.builder).unwrap();
     }
 
     pub fn remove(&mut self, rows: &[u32], executor: &dyn Executor) {
-        let space = Space { rows: &self.rows, kernels: self.kernels };
+        let space = Space { rows: &self.rows, kernels: self.kernels, executor: &Serial };
         self.graph.remove_batch(space, rows, executor, &mut self.builder).unwrap();
     }
 

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+//! Signals end what takes long.
+
+use crate::MountTest;
+use crate::support::Mounted;
+use crate::vectors::{create_collection, put, search, vectors};
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use vexfs_uapi as uapi;
+
+pub const TESTS: &[MountTest] = &[
+    ("a_signal_ends_a_search", a_signal_ends_a_search),
+    ("a_signal_ends_loading", a_signal_ends_loading),
+];
+
+const VECTORS: usize = 30_000;
+/// A search that a signal is to end takes so long otherwise.
+const LONG: Duration = Duration::from_secs(2);
+
+extern "C" fn ignore(_signal: libc::c_int) {}
+
+/// Has SIGUSR1 handled, without restarting calls.
+fn handle_signals() {
+    // SAFETY: the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// Runs `work` on a thread that has a signal after some time. What came of it, and how long it took
+/// from then on.
+fn interrupted<R: Send>(after: Duration, work: impl FnOnce() -> R + Send) -> (R, Duration) {
+    handle_signals();
+    let worker = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            // SAFETY: it takes nothing.
+            worker.store(unsafe { libc::pthread_self() }, Ordering::SeqCst);
+            work()
+        });
+        std::thread::sleep(after);
+        let sent = Instant::now();
+        // SAFETY: the thread is there until it is joined below.
+        unsafe { libc::pthread_kill(worker.load(Ordering::SeqCst), libc::SIGUSR1) };
+        let result = running.join().expect("the thread");
+        (result, sent.elapsed())
+    })
+}
+
+/// As many queries as keep an exact search busy for long.
+fn many_queries(top: &File, collection: u32) -> Vec<u8> {
+    let few = vectors(3, 16);
+    let started = Instant::now();
+    search(top, collection, &few, uapi::SEARCH_EXACT).expect("search");
+    let each = started.elapsed() / 16;
+    let count = LONG.as_nanos() / each.as_nanos().max(1) + 1;
+    assert!(count <= 1024, "vectors are compared too fast for this test: {each:?} a query");
+    vectors(4, count as usize)
+}
+
+fn a_signal_ends_a_search(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "many");
+    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    let one = vectors(2, 1);
+    let (before, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
+    let queries = many_queries(&top, collection);
+    let soon = LONG / 3;
+
+    // A signal that is handled.
+    let (result, took) = interrupted(LONG / 10, || {
+        search(&top, collection, &queries, uapi::SEARCH_EXACT).map(|_| ())
+    });
+    let error = result.expect_err("the search was to be interrupted");
+    assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+    assert!(took < soon, "the search went on for {took:?}");
+
+    // One that kills.
+    // SAFETY: the child calls nothing but the search and its end, on memory of its own.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let _ = search(&top, collection, &queries, uapi::SEARCH_EXACT);
+        // SAFETY: the child ends.
+        unsafe { libc::_exit(3) };
+    }
+    std::thread::sleep(LONG / 10);
+    let sent = Instant::now();
+    let mut status = 0;
+    // SAFETY: the child is this process's own, and not waited for yet.
+    let waited = unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, &raw mut status, 0)
+    };
+    assert_eq!(waited, child);
+    assert!(libc::WIFSIGNALED(status), "the search was over: {status}");
+    assert!(sent.elapsed() < soon, "the search went on for {:?}", sent.elapsed());
+
+    // Nothing is left behind.
+    let (after, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
+    assert_eq!((before[0].chunk, before[0].distance), (after[0].chunk, after[0].distance));
+    drop(top);
+    mounted.unmount();
+}
+
+/// The first search of a collection reads it into memory: one that is ended then leaves that to the next.
+fn a_signal_ends_loading(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "many");
+    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    let one = vectors(2, 1);
+    let (wanted, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
+    drop(top);
+    let (mut ended, mut after) = (0, Duration::from_micros(200));
+    for _ in 0..20 {
+        mounted.cycle();
+        let top = File::open(&mounted.directory).expect("open");
+        let (first, _) = interrupted(after, || search(&top, collection, &one, 0));
+        match first {
+            Ok(_) => after = (after / 2).max(Duration::from_micros(50)),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+                ended += 1;
+                after = after * 3 / 2;
+            }
+        }
+        let (found, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
+        let place = |hit: &uapi::Hit| (hit.chunk, hit.distance);
+        assert_eq!(place(&found[0]), place(&wanted[0]));
+    }
+    assert!(ended > 0, "no signal met a search while it loaded");
+    mounted.unmount();
+}
