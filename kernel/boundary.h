@@ -205,6 +205,8 @@ int vexfs_core_truncate(const struct vexfs_core *core, u64 number, u64 size);
 int vexfs_core_preallocate(const struct vexfs_core *core, u64 number, u64 offset, u64 length,
 			   bool keep_size);
 int vexfs_core_punch(const struct vexfs_core *core, u64 number, u64 offset, u64 length);
+int vexfs_core_collapse(const struct vexfs_core *core, u64 number, u64 offset, u64 length);
+int vexfs_core_insert(const struct vexfs_core *core, u64 number, u64 offset, u64 length);
 int vexfs_core_zero_range(const struct vexfs_core *core, u64 number, u64 offset, u64 length,
 			  bool keep_size);
 int vexfs_core_clone_range(const struct vexfs_core *core, u64 from, u64 from_offset, u64 to,

@@ -168,6 +168,40 @@ static int vexfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u6
 
 /* ---- space ---- */
 
+/*
+ * What lies behind a range moves. The core refuses what is not of whole blocks, or not within the file.
+ * The inode is locked.
+ */
+static int shift(struct file *file, bool insert, loff_t offset, loff_t length)
+{
+	struct inode *inode = file_inode(file);
+	loff_t size = i_size_read(inode);
+	int error = insert ? inode_newsize_ok(inode, size + length) : 0;
+
+	if (insert && size > inode->i_sb->s_maxbytes - length)
+		return -EFBIG;
+	error = error ?: file_modified(file);
+	if (error)
+		return error;
+	filemap_invalidate_lock(inode->i_mapping);
+	error = vexfs_settle_range(inode, offset, LLONG_MAX);
+	if (error)
+		goto unlock;
+	if (insert)
+		error = vexfs_core_insert(vexfs_core_of(inode), inode->i_ino, offset, length);
+	else
+		error = vexfs_core_collapse(vexfs_core_of(inode), inode->i_ino, offset, length);
+	vexfs_settled(inode);
+	if (!error)
+		i_size_write(inode, insert ? size + length : size - length);
+	WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
+	vexfs_refresh(inode);
+	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+unlock:
+	filemap_invalidate_unlock(inode->i_mapping);
+	return error;
+}
+
 static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t length)
 {
 	struct inode *inode = file_inode(file);
@@ -178,9 +212,14 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 
 	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
 		return -EIO;
-	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |
+		     FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
 		return -EOPNOTSUPP;
 	inode_lock(inode);
+	if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) {
+		error = shift(file, mode & FALLOC_FL_INSERT_RANGE, offset, length);
+		goto out;
+	}
 	size = i_size_read(inode);
 	if (!keep_size && end > size) {
 		error = inode_newsize_ok(inode, end);

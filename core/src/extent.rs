@@ -19,7 +19,9 @@ use vexfs_memory::TryVec;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes of a checksum in an extent's item.
-const CHECKSUM_BYTES: usize = 4;
+pub(crate) const CHECKSUM_BYTES: usize = 4;
+/// What an extent's item takes in a leaf, without checksums.
+pub(crate) const ITEM_BYTES_MIN: u64 = 48;
 const HEAD_BYTES: usize = size_of::<ExtentLayout>();
 /// Blocks that one operation frees at most; a larger extent is freed in parts.
 const FREE_BLOCKS_MAX: u64 = 8 * GROUP_BLOCKS;
@@ -272,7 +274,7 @@ impl Survey {
         each(tree, object, from, to, |extent, sums| {
             let Some(part) = extent.part(from, to) else { return Ok(true) };
             survey.extents += 1;
-            survey.item_bytes += (sums.len() + 48) as u64;
+            survey.item_bytes += sums.len() as u64 + ITEM_BYTES_MIN;
             survey.shared += u64::from(extent.may_be_shared());
             survey.holes = survey.holes.saturating_sub(part.length);
             if is_writable_in_place(extent) {
@@ -286,6 +288,11 @@ impl Survey {
             Ok(survey.extents < extents_max)
         })?;
         Ok(survey)
+    }
+
+    /// Bytes of the extents' items.
+    pub fn item_bytes(&self) -> u64 {
+        self.item_bytes
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -311,6 +318,47 @@ pub(crate) fn items_for_new(tree: &Tree, blocks: u64, runs: u64) -> u64 {
         + (runs + blocks / u64::from(EXTENT_BLOCKS_MAX)) * (HEAD_BYTES as u64 + 20);
     let leaves = (bytes * 2).div_ceil(tree.block_bytes().max(1) as u64) + 2;
     leaves + (runs + blocks / GROUP_BLOCKS).min(tree.space.group_count())
+}
+
+/// The last extent of the object.
+pub(crate) fn last(tree: &Tree, object: u64) -> Result<Option<Extent>> {
+    last_before(tree, object, 0, OFFSET_MAX)
+}
+
+/// Moves the extents from logical block `from` on to the logical blocks from `to` on. Where they come
+/// to lie there is none but of those that move; one that begins before `from` is divided there.
+pub(crate) fn shift(tree: &mut Tree, object: u64, from: u64, to: u64) -> Result<()> {
+    if let Some(extent) = find(tree, object, from)?.filter(|extent| extent.logical < from)
+        && let (Some(left), Some(right)) =
+            (extent.part(extent.logical, from), extent.part(from, extent.end()))
+    {
+        let sums = sums_of(tree, object, &extent)?;
+        left.store(tree, object, &[sums_part(&sums, 0, left.length)])?;
+        right.store(tree, object, &[sums_part(&sums, left.length, right.length)])?;
+    }
+    // The order is such that each goes where the one before it has been.
+    let (mut first, mut end) = (from, OFFSET_MAX);
+    loop {
+        let next = match to < from {
+            true => find(tree, object, first)?,
+            false => last_before(tree, object, from, end)?,
+        };
+        let Some(extent) = next else { return Ok(()) };
+        let sums = sums_of(tree, object, &extent)?;
+        tree.remove(Key::new(object, Kind::Extent, extent.logical))?;
+        let moved = Extent { logical: to + (extent.logical - from), ..extent };
+        moved.store(tree, object, &[&sums])?;
+        (first, end) = (extent.end(), extent.logical);
+    }
+}
+
+/// A copy of an extent's checksums.
+fn sums_of(tree: &Tree, object: u64, extent: &Extent) -> Result<Vec<u8>> {
+    let key = Key::new(object, Kind::Extent, extent.logical);
+    let item = tree.get(key)?.ok_or(Error::NotFound)?;
+    let mut sums = Vec::new();
+    sums.try_extend(Extent::decode(tree, key, &item)?.1)?;
+    Ok(sums)
 }
 
 /// Whether data may be written to the extent's own blocks: no state names them as written.
@@ -390,11 +438,7 @@ fn cut(tree: &mut Tree, object: u64, extent: &Extent, part: &Extent) -> Result<(
     if part.length == extent.length {
         return tree.remove(key);
     }
-    let mut sums: Vec<u8> = Vec::new();
-    match tree.get(key)? {
-        Some(item) => sums.try_extend(Extent::decode(tree, key, &item)?.1)?,
-        None => return Err(Error::NotFound),
-    }
+    let sums = sums_of(tree, object, extent)?;
     match extent.part(extent.logical, part.logical) {
         Some(left) => left.store(tree, object, &[sums_part(&sums, 0, left.length)])?,
         None => tree.remove(key)?,

@@ -60,6 +60,9 @@ mod search;
 #[cfg(test)]
 mod search_tests;
 mod shared;
+mod shift;
+#[cfg(test)]
+mod shift_tests;
 mod space;
 mod stream;
 #[cfg(test)]

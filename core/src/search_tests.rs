@@ -567,3 +567,66 @@ fn a_crowd_of_copies_in_the_middle_hides_no_cluster_around_it() {
         assert_eq!((hits.len(), hits[499].distance), (500, hits[0].distance), "{report:?}");
     }
 }
+
+/// Ends a search at its question of this number, counted down.
+struct Impatient(std::sync::atomic::AtomicU64);
+
+impl Executor for Impatient {
+    fn workers(&self) -> usize {
+        1
+    }
+    fn run(&self, tasks: &mut [&mut (dyn FnMut() + Send)]) {
+        Serial.run(tasks);
+    }
+    fn is_cancelled(&self) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+/// A search ends wherever the host asks it to, and the next one is as if it had not been.
+#[test]
+fn a_search_that_is_ended_leaves_nothing() {
+    for (quantization, exact, memory) in [
+        (Quantization::None, false, u64::MAX),
+        (Quantization::None, true, u64::MAX),
+        (Quantization::None, false, 1 << 10),
+        (Quantization::I8, false, u64::MAX),
+    ] {
+        let mut world = World::quantized(17, 40, Metric::L2, 16, quantization);
+        world.fs.maintain_collection(world.number, u64::MAX, &Serial).unwrap();
+        world.fs.set_index_memory(memory).unwrap();
+        let queries: Vec<u8> = (0..3).flat_map(|_| world.clusters.draw()).collect();
+        let request = SearchRequest { exact, ..SearchRequest::nearest(world.number, &queries, 10) };
+        let ask = |executor: &dyn Executor| {
+            let mut hits = Vec::new();
+            let result = world.fs.search(&request, executor, &mut |query, hit, _| {
+                hits.push((query, hit.distance, hit.inode, hit.chunk));
+                true
+            });
+            result.map(|_| hits)
+        };
+        let wanted = ask(&Serial).unwrap();
+        assert_eq!(wanted.len(), 30);
+        let mut ended = 0;
+        for questions in 0.. {
+            // It is in memory for some, and read for others.
+            if questions % 3 == 0 {
+                world.fs.unload_collection(world.number).unwrap();
+            }
+            match ask(&Impatient(questions.into())) {
+                Err(error) => assert_eq!(error, Error::Interrupted),
+                Ok(hits) => {
+                    assert_eq!(hits, wanted);
+                    break;
+                }
+            }
+            ended += 1;
+            if questions % 8 == 0 {
+                assert_eq!(ask(&Serial).unwrap(), wanted);
+            }
+        }
+        assert!(ended >= 10, "asked only {ended} times");
+        assert_eq!(ask(&Serial).unwrap(), wanted);
+    }
+}

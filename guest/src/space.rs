@@ -2,7 +2,7 @@
 //! Space: holes, preallocation, sharing, and none left.
 
 use crate::Test;
-use crate::support::{assert_same, content, create, drop_caches, noise};
+use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -12,6 +12,7 @@ use std::path::Path;
 pub const TESTS: &[Test] = &[
     ("holes_are_found", holes_are_found),
     ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
+    ("ranges_are_taken_out_and_put_in", ranges_are_taken_out_and_put_in),
     ("clones_share_until_written", clones_share_until_written),
     ("ranges_are_copied_and_deduplicated", ranges_are_copied_and_deduplicated),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
@@ -65,6 +66,47 @@ fn space_is_given_zeroed_and_taken(dir: &Path) {
     model.resize(314_000, 0);
     model[305_000..].copy_from_slice(&noise(5, 9000));
     assert_same(&content(&path), &model, "cached");
+    file.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &model, "from the device");
+}
+
+fn ranges_are_taken_out_and_put_in(dir: &Path) {
+    const BLOCK: usize = 4096;
+    let path = dir.join("f");
+    let file = create(&path);
+    let mut model = noise(13, 700_001);
+    file.write_all_at(&model, 0).expect("write");
+    let change = |flags, at: usize, length: usize| {
+        rustix::fs::fallocate(&file, flags, at as u64, length as u64)
+    };
+    let (out, into) = (FallocateFlags::COLLAPSE_RANGE, FallocateFlags::INSERT_RANGE);
+    let mut numbers = Numbers(5);
+    for step in 0..60 {
+        let blocks = model.len() / BLOCK;
+        let at = numbers.below(blocks as u64) as usize * BLOCK;
+        let length = (1 + numbers.below(20) as usize) * BLOCK;
+        if step % 2 == 0 && at + length < model.len() {
+            change(out, at, length).expect("FALLOC_FL_COLLAPSE_RANGE");
+            model.drain(at..at + length);
+        } else {
+            change(into, at, length).expect("FALLOC_FL_INSERT_RANGE");
+            model.splice(at..at, std::iter::repeat_n(0, length));
+        }
+        // Dirty when it moves the next time.
+        let bytes = noise(step, 5000);
+        let at = numbers.below((model.len() - bytes.len()) as u64) as usize;
+        file.write_all_at(&bytes, at as u64).expect("write");
+        model[at..at + bytes.len()].copy_from_slice(&bytes);
+        assert_same(&content(&path), &model, "cached");
+    }
+    let refused =
+        |flags, at, length| change(flags, at, length).expect_err("refused").raw_os_error();
+    assert_eq!(refused(out, 1, BLOCK), libc::EINVAL);
+    assert_eq!(refused(out, 0, model.len().next_multiple_of(BLOCK)), libc::EINVAL);
+    assert_eq!(refused(into, 0, 100), libc::EINVAL);
+    assert_eq!(refused(into, model.len().next_multiple_of(BLOCK), BLOCK), libc::EINVAL);
+    assert_eq!(refused(into, 0, 16 << 40), libc::EFBIG);
     file.sync_all().expect("fsync");
     drop_caches();
     assert_same(&content(&path), &model, "from the device");

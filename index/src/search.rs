@@ -222,7 +222,7 @@ impl Walk<'_> {
     ) {
         let mut batch = Batch::new();
         while let Some(nearest) = scratch.beam.take(usize::MAX) {
-            if stats.hops % PAUSE_HOPS == 0 && self.space.pause() {
+            if stats.hops.is_multiple_of(PAUSE_HOPS) && self.space.pause() {
                 stats.cancelled = true;
             }
             if stats.cancelled || stats.examined >= self.examined_max {

@@ -67,6 +67,28 @@ pub extern "C" fn vexfs_core_punch(
     status(file_system.punch(number, offset, length))
 }
 
+/// Takes whole blocks out of a file, so that what lies behind moves there.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_collapse(
+    file_system: &FileSystem,
+    number: u64,
+    offset: u64,
+    length: u64,
+) -> i32 {
+    status(file_system.collapse_range(number, offset, length))
+}
+
+/// Puts a hole of whole blocks into a file, so that what lies behind moves on.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_insert(
+    file_system: &FileSystem,
+    number: u64,
+    offset: u64,
+    length: u64,
+) -> i32 {
+    status(file_system.insert_range(number, offset, length))
+}
+
 /// Makes a range read as zeros, with space behind it; the file grows to its end unless `keep_size`.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_core_zero_range(

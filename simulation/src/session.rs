@@ -277,6 +277,12 @@ impl Session {
             | Change::ZeroRange { number, length, .. } => {
                 self.bytes(*number).is_some() && *length > 0
             }
+            Change::Collapse { number, offset, length } => self
+                .bytes(*number)
+                .is_some_and(|bytes| *length > 0 && offset + length < bytes.len() as u64),
+            Change::Insert { number, offset, length } => {
+                self.bytes(*number).is_some_and(|bytes| *length > 0 && *offset < bytes.len() as u64)
+            }
             Change::CloneRange { from, from_offset, to, to_offset, length } => {
                 let (Some(source), Some(target)) = (self.bytes(*from), self.bytes(*to)) else {
                     return false;
@@ -445,6 +451,17 @@ impl Session {
                     zero(bytes, *offset, *length);
                 }
             }
+            Change::Collapse { number, offset, length } => {
+                if let Some(bytes) = self.bytes_mut(*number) {
+                    bytes.drain(*offset as usize..(offset + length) as usize);
+                }
+            }
+            Change::Insert { number, offset, length } => {
+                if let Some(bytes) = self.bytes_mut(*number) {
+                    let hole = std::iter::repeat_n(0, *length as usize);
+                    bytes.splice(*offset as usize..*offset as usize, hole);
+                }
+            }
             Change::ZeroRange { number, offset, length, keep_size: false } => {
                 if let Some(bytes) = self.bytes_mut(*number) {
                     zero(bytes, *offset, *length);
@@ -569,6 +586,12 @@ fn execute(fs: &FileSystem, change: &Change) -> Result<u64> {
         }
         Change::Truncate { number, size } => fs.truncate(*number, *size).map(|()| 0),
         Change::Punch { number, offset, length } => fs.punch(*number, *offset, *length).map(|()| 0),
+        Change::Collapse { number, offset, length } => {
+            fs.collapse_range(*number, *offset, *length).map(|()| 0)
+        }
+        Change::Insert { number, offset, length } => {
+            fs.insert_range(*number, *offset, *length).map(|()| 0)
+        }
         Change::Preallocate { number, offset, length, keep_size } => {
             fs.preallocate(*number, *offset, *length, *keep_size).map(|()| 0)
         }

@@ -32,6 +32,8 @@ pub enum Change {
     Punch { number: u64, offset: u64, length: u64 },
     Preallocate { number: u64, offset: u64, length: u64, keep_size: bool },
     ZeroRange { number: u64, offset: u64, length: u64, keep_size: bool },
+    Collapse { number: u64, offset: u64, length: u64 },
+    Insert { number: u64, offset: u64, length: u64 },
     CloneRange { from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64 },
     ReplaceContent { from: u64, to: u64 },
     CreateCollection { name: &'static str },
@@ -47,6 +49,7 @@ impl Change {
         match self {
             Self::Truncate { number, .. }
             | Self::Punch { number, .. }
+            | Self::Collapse { number, .. }
             | Self::Preallocate { number, .. }
             | Self::ZeroRange { number, .. } => Some(*number),
             Self::CloneRange { to, .. } | Self::CloneVectors { to, .. } => Some(*to),
@@ -142,7 +145,10 @@ impl Workload {
         let offset = self.offset();
         let length = self.length(offset);
         let keep_size = self.random.percent(50);
-        Some(match self.random.below(20) {
+        let block = |offset| offset / 4096 * 4096;
+        Some(match self.random.below(22) {
+            20 => Change::Collapse { number, offset: block(offset), length: block(length) },
+            21 => Change::Insert { number, offset: block(offset), length: block(length) },
             0..9 => {
                 let bytes = Blob { seed: self.random.number(), length: length as usize };
                 Change::Write { number, offset, bytes }
@@ -154,7 +160,6 @@ impl Workload {
             16 => Change::ReplaceContent { from: *self.random.pick(&files)?, to: number },
             _ => {
                 let from = *self.random.pick(&files)?;
-                let block = |offset| offset / 4096 * 4096;
                 let from_offset = if self.random.percent(50) { 0 } else { block(self.offset()) };
                 let to_offset = if self.random.percent(50) { 0 } else { block(offset) };
                 let length = if self.random.percent(50) { 0 } else { block(length) };

@@ -48,7 +48,7 @@ impl Work {
         let length = self.rng.below(40_000) + 1;
         let bytes: Vec<u8> = (0..length).map(|at| (at ^ offset) as u8).collect();
         let new = |mode| NewInode { mode, owner: (1, 2), device: 0 };
-        match self.rng.below(30) {
+        match self.rng.below(32) {
             0..=4 => {
                 let number = self.fs.create(parent, &name, &new(MODE_FILE | 0o644))?;
                 self.inodes.push(number);
@@ -104,6 +104,16 @@ impl Work {
             26 => {
                 let Some(collection) = self.collections.last().copied() else { return Ok(()) };
                 self.fs.remove_vectors(collection, file, 5..=20)?;
+            }
+            30..=31 => {
+                let size = self.fs.inode(file)?.size;
+                let (offset, length) = (offset / 4096 * 4096, length.div_ceil(4096) * 4096);
+                match self.rng.below(2) == 0 && offset + length < size {
+                    true => self.fs.collapse_range(file, offset, length)?,
+                    false => {
+                        self.fs.insert_range(file, offset % size.max(1) / 4096 * 4096, length)?
+                    }
+                }
             }
             27 if self.rng.below(8) == 0 => {
                 let name = std::format!("collection {}", self.rng.below(3));
