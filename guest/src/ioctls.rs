@@ -81,7 +81,7 @@ fn attributes_by_either_command(mounted: &Mounted) {
     assert_eq!(told, rustix::fs::IFlags::NOATIME);
     // Neither projects nor hints of extents.
     assert_eq!(set_attributes(&file, PROJECT_INHERITED), Err(libc::EOPNOTSUPP));
-    assert_eq!(ioctl(&file, SET_ATTRIBUTES, &mut [0, 4096, 0, 0, 0, 0, 0]).is_err(), true);
+    assert!(ioctl(&file, SET_ATTRIBUTES, &mut [0, 4096, 0, 0, 0, 0, 0]).is_err());
     assert_eq!(attributes(&file), NOATIME);
 
     // What only the other command has is left as it is.
