@@ -176,11 +176,14 @@ static int shift(struct file *file, bool insert, loff_t offset, loff_t length)
 {
 	struct inode *inode = file_inode(file);
 	loff_t size = i_size_read(inode);
-	int error = insert ? inode_newsize_ok(inode, size + length) : 0;
+	int error = 0;
 
-	if (insert && size > inode->i_sb->s_maxbytes - length)
+	if (insert && length > inode->i_sb->s_maxbytes - size)
 		return -EFBIG;
-	error = error ?: file_modified(file);
+	if (insert)
+		error = inode_newsize_ok(inode, size + length);
+	if (!error)
+		error = file_modified(file);
 	if (error)
 		return error;
 	filemap_invalidate_lock(inode->i_mapping);
