@@ -2,9 +2,10 @@
 /*
  * Writing into the page cache, and back from it.
  *
- * A block that becomes dirty has its space (a claim, see claims.c). Writeback turns claims into blocks, writes them, and hands them to the core with their checksums (complete), from which
- * moment they are the file's. Only blocks that were given to the file and never written are written
- * where they are; all others go elsewhere, so a state that was published before keeps the old bytes.
+ * A block that becomes dirty has its space (a claim, see claims.c). Writeback turns claims into blocks,
+ * writes them, and hands them to the core with their checksums (complete), from which moment they are
+ * the file's. Only blocks that were given to the file and never written are written where they are; all
+ * others go elsewhere, so a state that was published before keeps the old bytes.
  */
 
 #include <linux/backing-dev.h>
