@@ -41,6 +41,9 @@ fn interrupted<R: Send>(after: Duration, work: impl FnOnce() -> R + Send) -> (R,
             worker.store(unsafe { libc::pthread_self() }, Ordering::SeqCst);
             work()
         });
+        while worker.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
         std::thread::sleep(after);
         let sent = Instant::now();
         // SAFETY: the thread is there until it is joined below.
