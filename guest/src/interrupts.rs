@@ -15,7 +15,7 @@ pub const TESTS: &[MountTest] = &[
 ];
 
 const VECTORS: usize = 30_000;
-/// A search that a signal is to end takes so long otherwise.
+/// A search that a signal is to end takes so long otherwise, if a request can.
 const LONG: Duration = Duration::from_secs(2);
 
 extern "C" fn ignore(_signal: libc::c_int) {}
@@ -53,15 +53,15 @@ fn interrupted<R: Send>(after: Duration, work: impl FnOnce() -> R + Send) -> (R,
     })
 }
 
-/// As many queries as keep an exact search busy for long.
-fn many_queries(top: &File, collection: u32) -> Vec<u8> {
+/// Queries that keep an exact search busy for [`LONG`] or are as many as one request takes, and how long
+/// they do.
+fn many_queries(top: &File, collection: u32) -> (Vec<u8>, Duration) {
     let few = vectors(3, 16);
     let started = Instant::now();
     search(top, collection, &few, uapi::SEARCH_EXACT).expect("search");
     let each = started.elapsed() / 16;
-    let count = LONG.as_nanos() / each.as_nanos().max(1) + 1;
-    assert!(count <= 1024, "vectors are compared too fast for this test: {each:?} a query");
-    vectors(4, count as usize)
+    let count = (LONG.as_nanos() / each.as_nanos().max(1) + 1).min(1024) as u32;
+    (vectors(4, count as usize), each * count)
 }
 
 fn a_signal_ends_a_search(mounted: &Mounted) {
@@ -71,11 +71,11 @@ fn a_signal_ends_a_search(mounted: &Mounted) {
     put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
     let one = vectors(2, 1);
     let (before, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
-    let queries = many_queries(&top, collection);
-    let soon = LONG / 3;
+    let (queries, long) = many_queries(&top, collection);
+    let soon = long / 3;
 
     // A signal that is handled.
-    let (result, took) = interrupted(LONG / 10, || {
+    let (result, took) = interrupted(long / 10, || {
         search(&top, collection, &queries, uapi::SEARCH_EXACT).map(|_| ())
     });
     let error = result.expect_err("the search was to be interrupted");
@@ -90,7 +90,7 @@ fn a_signal_ends_a_search(mounted: &Mounted) {
         // SAFETY: the child ends.
         unsafe { libc::_exit(3) };
     }
-    std::thread::sleep(LONG / 10);
+    std::thread::sleep(long / 10);
     let sent = Instant::now();
     let mut status = 0;
     // SAFETY: the child is this process's own, and not waited for yet.
