@@ -338,6 +338,8 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 	struct vexfs_report report;
 	int error = vexfs_core_search(super->core, query, note_hit, answer, &report);
 
+	if (error == -EINTR)
+		return -ERESTARTSYS;
 	if (error)
 		return vexfs_check(sb, error, "collection", args->collection);
 	if (answer->overflow)
