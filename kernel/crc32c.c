@@ -34,7 +34,7 @@ static __always_inline u64 step(u64 state, const u8 *data)
 {
 	u64 word;
 
-	memcpy(&word, data, sizeof(word));
+	__builtin_memcpy(&word, data, sizeof(word)); /* no call, whatever the flags */
 	asm("crc32q %1, %0" : "+r"(state) : "rm"(word));
 	return state;
 }
@@ -62,8 +62,8 @@ static u32 by_table(u32 state, const u8 *data, size_t bytes)
 	for (; bytes >= 8; bytes -= 8, data += 8) {
 		u32 low, high;
 
-		memcpy(&low, data, 4);
-		memcpy(&high, data + 4, 4);
+		__builtin_memcpy(&low, data, 4);
+		__builtin_memcpy(&high, data + 4, 4);
 		low = le32_to_cpu((__force __le32)low) ^ state;
 		high = le32_to_cpu((__force __le32)high);
 		state = slices[7][low & 0xff] ^ slices[6][low >> 8 & 0xff] ^

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Stress of a mounted VexFS, to be run in a guest:
 //!
-//!     vexfs-guest-stress work DIRECTORY SEED BASE          until it is killed; prints its journal
-//!     vexfs-guest-stress verify DIRECTORY JOURNAL          what the journal says is so
-//!     vexfs-guest-stress cuts DEVICE LOG SURE TARGET SEED N   power cuts that lose what was not flushed
-//!     vexfs-guest-stress faults DEVICE SEED ROUNDS [KIND]  allocations and requests that fail
-//!     vexfs-guest-stress broken DEVICE SEED ROUNDS         the same, without the kernel's fault injection
-//!     vexfs-guest-stress pressure DEVICE SEED TIMES    files of so many times the memory
-//!     vexfs-guest-stress crowd DEVICE SEED SECONDS     many threads and few names
+//! ```text
+//! vexfs-guest-stress work DIRECTORY SEED BASE          until it is killed; prints its journal
+//! vexfs-guest-stress verify DIRECTORY JOURNAL          what the journal says is so
+//! vexfs-guest-stress cuts DEVICE LOG SURE TARGET SEED N   power cuts that lose what was not flushed
+//! vexfs-guest-stress faults DEVICE SEED ROUNDS [KIND]  allocations and requests that fail
+//! vexfs-guest-stress broken DEVICE SEED ROUNDS         the same, without the kernel's fault injection
+//! vexfs-guest-stress pressure DEVICE SEED TIMES    files of so many times the memory
+//! vexfs-guest-stress crowd DEVICE SEED SECONDS     many threads and few names
+//! ```
 //!
 //! The first two are for `vm/power-cut`, which kills the guest. The others end with a line
 //! `N passed, N failed`.
