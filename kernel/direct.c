@@ -58,20 +58,26 @@ no_memory:
 	return -ENOMEM;
 }
 
-/* Moves `bytes` bytes between the device and the pages from `offset` on. */
-static int direct_transfer(struct inode *inode, struct vexfs_direct *direct, blk_opf_t operation,
-			   u64 device_block, size_t offset, size_t bytes)
+/*
+ * Begins to move `bytes` bytes between the device and the pages from `offset` on. The bio returned is
+ * still to be submitted; the one before it goes off, and ends before it does.
+ */
+static struct bio *direct_transfer(struct inode *inode, struct vexfs_direct *direct,
+				   blk_opf_t operation, u64 device_block, size_t offset,
+				   size_t bytes, struct bio *before)
 {
-	struct bio *bio;
-	int error = 0;
-
-	while (bytes && !error) {
-		sector_t sector = device_block << (inode->i_blkbits - SECTOR_SHIFT);
+	while (bytes) {
+		struct bio *bio = bio_alloc(inode->i_sb->s_bdev,
+					    bio_max_segs(bytes / PAGE_SIZE + 1), operation,
+					    GFP_KERNEL);
 		size_t done = 0;
 
-		bio = bio_alloc(inode->i_sb->s_bdev, bio_max_segs(bytes / PAGE_SIZE + 1), operation,
-				GFP_KERNEL);
-		bio->bi_iter.bi_sector = sector;
+		if (before) {
+			bio_chain(before, bio);
+			submit_bio(before);
+		}
+		before = bio;
+		bio->bi_iter.bi_sector = device_block << (inode->i_blkbits - SECTOR_SHIFT);
 		while (done < bytes) {
 			size_t at = offset + done;
 			size_t part = min_t(size_t, bytes - done, PAGE_SIZE - offset_in_page(at));
@@ -81,12 +87,19 @@ static int direct_transfer(struct inode *inode, struct vexfs_direct *direct, blk
 				break;
 			done += part;
 		}
-		error = submit_bio_wait(bio);
-		bio_put(bio);
 		device_block += done >> inode->i_blkbits;
 		offset += done;
 		bytes -= done;
 	}
+	return before;
+}
+
+/* Sends off the last bio and waits for it and for all before it. */
+static int direct_wait(struct bio *last)
+{
+	int error = submit_bio_wait(last);
+
+	bio_put(last);
 	return error;
 }
 
@@ -97,46 +110,79 @@ static u32 direct_sum(struct vexfs_direct *direct, size_t offset, unsigned int l
 	return vexfs_host_crc32c(0, data, 1U << log2);
 }
 
-/* Fills the pages with `bytes` bytes of the file from `pos` on, whole blocks both. */
-static int direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+/* Fills the pages' bytes from `offset` on with those of the file from `pos` on, by way of the core. */
+static int direct_fill_by_core(struct inode *inode, struct vexfs_direct *direct, loff_t pos,
+			       size_t offset, size_t bytes)
+{
+	size_t block = i_blocksize(inode);
+
+	for (; bytes; bytes -= block, pos += block, offset += block) {
+		u8 *data = page_address(direct->pages[offset >> PAGE_SHIFT]) + offset_in_page(offset);
+		s64 got = vexfs_core_read(vexfs_core_of(inode), inode->i_ino, pos, data, block);
+
+		if (got < 0)
+			return got;
+		memset(data + got, 0, block - got);
+	}
+	return 0;
+}
+
+/* Has what lies on the device read into the pages, and notes the pieces, and fills in the rest. */
+static int direct_fill_some(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes,
+			    unsigned int *pieces, struct bio **bio)
 {
 	unsigned int log2 = inode->i_blkbits;
-	struct vexfs_core *core = vexfs_core_of(inode);
 	size_t done = 0;
 
 	while (done < bytes) {
 		struct vexfs_mapping mapping;
-		size_t part, i;
-		bool sound;
-		int error = vexfs_core_map(core, inode->i_ino, (pos + done) >> log2,
-					   (bytes - done) >> log2, &mapping, direct->sums);
+		size_t part;
+		int error = vexfs_core_map(vexfs_core_of(inode), inode->i_ino, (pos + done) >> log2,
+					   (bytes - done) >> log2, &mapping,
+					   direct->sums + (done >> log2));
 
 		if (error)
 			return error;
 		part = min_t(u64, bytes - done, mapping.blocks << log2);
-		sound = mapping.state == VEXFS_STATE_WRITTEN;
-		if (sound) {
-			error = direct_transfer(inode, direct, REQ_OP_READ, mapping.device_block, done,
-						part);
+		if (mapping.state == VEXFS_STATE_WRITTEN) {
+			*bio = direct_transfer(inode, direct, REQ_OP_READ, mapping.device_block, done,
+					       part, *bio);
+			direct->pieces[(*pieces)++] = (struct vexfs_piece){
+				.block = done >> log2,
+				.blocks = part >> log2,
+			};
+		} else {
+			/* A hole, or bytes in the tree. */
+			error = direct_fill_by_core(inode, direct, pos + done, done, part);
 			if (error)
 				return error;
-			for (i = 0; i < part >> log2 && sound; i++)
-				sound = direct_sum(direct, done + (i << log2), log2) ==
-					direct->sums[i];
-		}
-		/* Holes, bytes in the tree, and blocks that have moved or are damaged. */
-		for (i = 0; i < part && !sound; i += 1U << log2) {
-			size_t at = done + i;
-			u8 *data = page_address(direct->pages[at >> PAGE_SHIFT]) + offset_in_page(at);
-			s64 got = vexfs_core_read(core, inode->i_ino, pos + at, data, 1U << log2);
-
-			if (got < 0)
-				return got;
-			memset(data + got, 0, (1U << log2) - got);
 		}
 		done += part;
 	}
 	return 0;
+}
+
+/* Fills the pages with `bytes` bytes of the file from `pos` on, whole blocks both. */
+static int direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+{
+	unsigned int log2 = inode->i_blkbits, pieces = 0, piece;
+	struct bio *bio = NULL;
+	int error = direct_fill_some(inode, direct, pos, bytes, &pieces, &bio);
+	int failure = bio ? direct_wait(bio) : 0;
+
+	error = error ?: failure;
+	for (piece = 0; piece < pieces && !error; piece++) {
+		u64 block = direct->pieces[piece].block, end = block + direct->pieces[piece].blocks;
+
+		for (; block < end && !error; block++) {
+			size_t at = block << log2;
+
+			/* Blocks that have moved, or are damaged. */
+			if (direct_sum(direct, at, log2) != direct->sums[block])
+				error = direct_fill_by_core(inode, direct, pos + at, at, 1U << log2);
+		}
+	}
+	return error;
 }
 
 /* Copies between the pages from `offset` on and the caller. Returns how many bytes. */
@@ -209,21 +255,23 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 	struct vexfs_core *core = vexfs_core_of(inode);
 	s64 count = vexfs_core_allocate(core, inode->i_ino, pos >> log2, bytes >> log2, 0,
 					direct->pieces);
+	struct bio *bio = NULL;
 	size_t done = 0, i;
 	s64 piece;
-	int error = 0;
+	int error;
 
 	if (count < 0)
 		return count;
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	for (i = 0; i < bytes >> log2; i++)
 		direct->sums[i] = direct_sum(direct, i << log2, log2);
-	for (piece = 0; piece < count && !error; piece++) {
-		error = direct_transfer(inode, direct, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
-					direct->pieces[piece].device_block, done,
-					direct->pieces[piece].blocks << log2);
+	for (piece = 0; piece < count; piece++) {
+		bio = direct_transfer(inode, direct, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
+				      direct->pieces[piece].device_block, done,
+				      direct->pieces[piece].blocks << log2, bio);
 		done += direct->pieces[piece].blocks << log2;
 	}
+	error = direct_wait(bio);
 	if (!error)
 		error = vexfs_core_complete(core, inode->i_ino, direct->pieces, count, direct->sums,
 					    pos + bytes);

@@ -4,7 +4,7 @@
 import os
 import subprocess
 
-from harness import REPOSITORY, HarnessError, cache, say
+from harness import REPOSITORY, HarnessError, cache, packages, say
 
 TARGET = "x86_64-unknown-linux-gnu"
 BUILT = os.path.join(REPOSITORY, "target")
@@ -57,6 +57,15 @@ def programs():
                         "--package", "vexfs-guest", "--target", TARGET],
           os.path.join(STATIC, "build.log"), static_environment())
     return os.path.join(STATIC, TARGET, "release")
+
+
+def linked(program):
+    """A program of this machine and the libraries that it is linked with, as pairs for --add."""
+    path = packages.command(program)
+    listed = subprocess.run(["ldd", path], capture_output=True, text=True, check=True)
+    needed = [word for line in listed.stdout.splitlines()
+              if (word := next((w for w in line.split() if w.startswith("/")), None))]
+    return [f"{file}:{file}" for file in (path, *needed)]
 
 
 def published(name, version):
