@@ -34,7 +34,7 @@ use vexfs_memory::{Table, TryVec, try_box, zeroed_bytes};
 const DATA_GOAL: u64 = GROUP_BLOCKS / 8;
 
 /// A run of this length is taken even when more was wanted.
-const RUN_BLOCKS_ENOUGH: u64 = 32;
+const RUN_BLOCKS_ENOUGH: u64 = 256;
 /// Groups that an allocation looks at when their runs are small.
 const ALLOCATE_GROUPS_MAX: usize = 8;
 
