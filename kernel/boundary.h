@@ -247,7 +247,8 @@ int vexfs_core_complete_inline(const struct vexfs_core *core, u64 number, const 
 			       size_t data_bytes);
 void vexfs_core_cancel(const struct vexfs_core *core, const struct vexfs_piece *piece,
 		       u64 reserved);
-int vexfs_core_touch_data(const struct vexfs_core *core, u64 number, u64 *content_version);
+int vexfs_core_touch_data(const struct vexfs_core *core, u64 number, struct vexfs_time modified,
+			  u64 *content_version);
 
 /* ---- collection.rs ---- */
 

@@ -24,7 +24,8 @@ int vexfs_note_bytes_change(struct inode *inode)
 
 	if (READ_ONCE(vi->version_noted))
 		return 0;
-	error = vexfs_core_touch_data(vexfs_core_of(inode), inode->i_ino, &version);
+	error = vexfs_core_touch_data(vexfs_core_of(inode), inode->i_ino,
+				      vexfs_from_timespec(inode_get_mtime(inode)), &version);
 	if (error)
 		return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
 	WRITE_ONCE(vi->content_version, version);

@@ -65,14 +65,19 @@ void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fie
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
 	struct timespec64 changed = vexfs_to_timespec(&fields->changed);
+	struct timespec64 modified = vexfs_to_timespec(&fields->modified);
 	struct timespec64 known = inode_get_ctime(inode);
+	struct timespec64 known_modified = inode_get_mtime(inode);
 
 	set_nlink(inode, fields->links);
 	if (timespec64_compare(&known, &changed) < 0)
 		inode_set_ctime_to_ts(inode, changed);
 	if (!S_ISREG(inode->i_mode)) {
-		inode_set_mtime_to_ts(inode, vexfs_to_timespec(&fields->modified));
+		inode_set_mtime_to_ts(inode, modified);
 		i_size_write(inode, fields->size);
+	} else if (!timespec64_equal(&known_modified, &modified)) {
+		/* The core's clock may have ticked between the VFS's look at it and its own. */
+		mark_inode_dirty_sync(inode);
 	}
 	WRITE_ONCE(vi->content_version, fields->content_version);
 	vexfs_take_blocks(inode, fields);

@@ -520,7 +520,9 @@ fn reserved_blocks_are_there_when_they_are_wanted() {
     pieces.iter().for_each(|piece| fs.cancel(piece));
     audit(&fs);
     let version = fs.inode(number).unwrap().content_version;
-    assert_eq!(fs.touch_data(number), Ok(version + 1));
+    let modified = Timestamp { seconds: 77, nanoseconds: 7 };
+    assert_eq!(fs.touch_data(number, modified), Ok(version + 1));
+    assert_eq!(fs.inode(number).unwrap().modified, modified);
 }
 
 /// Blocks of the superblocks, named by a damaged or hostile image as a file's, as a tree node's or
@@ -580,7 +582,7 @@ fn small_files_are_completed_in_the_tree_and_blocks_put_off() {
     let memory = Memory::new(4 << 20);
     let fs = format(&memory, 12);
     let number = create(&fs, "small");
-    let version = fs.touch_data(number).unwrap();
+    let version = fs.touch_data(number, Timestamp::default()).unwrap();
     fs.complete_inline(number, b"a few bytes").unwrap();
     let inode = fs.inode(number).unwrap();
     assert_eq!((inode.size, inode.blocks, inode.content_version), (11, 0, version));

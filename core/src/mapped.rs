@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::extent::{self, Extent, Survey};
 use crate::file::{add_blocks, end_of, load_file};
 use crate::filesystem::FileSystem;
+use crate::host::Timestamp;
 use crate::inline;
 use crate::key::OFFSET_MAX;
 use crate::layout::FILE_BYTES_MAX;
@@ -304,13 +305,14 @@ impl FileSystem {
         tree.space.promise(reserved);
     }
 
-    /// Notes that the file's bytes are changing: times and the content version. Returns the
-    /// latter.
-    pub fn touch_data(&self, number: u64) -> Result<u64> {
-        let now = self.host.clock.now();
+    /// Notes that the file's bytes are changing, at the time that the host has given the file:
+    /// times and the content version. Returns the latter.
+    pub fn touch_data(&self, number: u64, modified: Timestamp) -> Result<u64> {
         // What is about to be written may have been promised its space.
         self.change_file(number, 1, true, |_, inode| {
-            inode.touch_content(now);
+            let changed = inode.changed.max(modified);
+            inode.touch_content(modified);
+            inode.changed = changed;
             Ok(inode.content_version)
         })
     }

@@ -466,7 +466,7 @@ fn changes_that_take_no_space_work_on_a_full_file_system_and_leave_room_to_delet
         fs.set_xattr(number, name, &[round as u8; 64], XattrMode::Replace).unwrap();
         let (from, to) = if round % 2 == 0 { (b"f", b"g") } else { (b"g", b"f") };
         fs.rename(ROOT, from, ROOT, to, RenameMode::Replace).unwrap();
-        fs.touch_data(number).unwrap();
+        fs.touch_data(number, Timestamp::default()).unwrap();
     }
     // What was allocated can be written.
     fs.write(number, 0, &[9; 64 << 10]).unwrap();

@@ -3,7 +3,9 @@
 
 use crate::Test;
 use crate::support::{create, drop_caches, errno, noise};
-use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, IFlags, StatxFlags, Timespec, Timestamps, XattrFlags,
+};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 pub const TESTS: &[Test] = &[
     ("times_are_kept_and_move", times_are_kept_and_move),
+    ("times_told_are_times_stored", times_told_are_times_stored),
     ("owners_and_modes_are_kept", owners_and_modes_are_kept),
     ("flags_bind", flags_bind),
     ("extended_attributes_in_every_namespace", extended_attributes_in_every_namespace),
@@ -48,6 +51,35 @@ fn times_are_kept_and_move(dir: &Path) {
     let moment = |stat: &fs::Metadata| (stat.mtime(), stat.mtime_nsec());
     assert!(moment(&later) > moment(&entries), "a new entry moves the directory's time");
     file.sync_all().expect("fsync");
+}
+
+/// The VFS and the core both look at the clock, which ticks between the two now and then.
+fn times_told_are_times_stored(dir: &Path) {
+    let files = 4000;
+    let path = |at: usize| dir.join(at.to_string());
+    for at in 0..files {
+        let file = create(&path(at));
+        match at % 4 {
+            0 => (&file).write_all(b"some bytes").expect("write"),
+            1 => file.set_len(5000).expect("truncate"),
+            2 => rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 9000).expect("fallocate"),
+            _ => fs::set_permissions(path(at), Permissions::from_mode(0o640)).expect("chmod"),
+        }
+    }
+    let told = || {
+        let times = |at: usize| {
+            let stat = path(at).metadata().expect("stat");
+            (stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec())
+        };
+        (0..files).map(times).collect::<Vec<_>>()
+    };
+    let before = told();
+    rustix::fs::sync();
+    drop_caches();
+    let after = told();
+    for at in 0..files {
+        assert_eq!(before[at], after[at], "file {at}");
+    }
 }
 
 fn owners_and_modes_are_kept(dir: &Path) {

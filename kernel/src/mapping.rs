@@ -4,6 +4,7 @@
 
 use crate::boundary::{bytes, deliver, failure, status};
 use crate::file::state_number;
+use crate::inode::Time;
 use alloc::vec::Vec;
 use vexfs_core::{Completion, Error, FileSystem, InFlight, MappedExtent};
 use vexfs_memory::TryVec;
@@ -203,7 +204,8 @@ pub extern "C" fn vexfs_core_cancel(file_system: &FileSystem, piece: &Piece, res
     }
 }
 
-/// Notes that the file's bytes are changing, and writes its content version then.
+/// Notes that the file's bytes are changing, with the time that the VFS has given it, and writes its
+/// content version then.
 ///
 /// # Safety
 /// `content_version` may be written to.
@@ -211,8 +213,9 @@ pub extern "C" fn vexfs_core_cancel(file_system: &FileSystem, piece: &Piece, res
 pub unsafe extern "C" fn vexfs_core_touch_data(
     file_system: &FileSystem,
     number: u64,
+    modified: Time,
     content_version: *mut u64,
 ) -> i32 {
     // SAFETY: the caller's word.
-    unsafe { deliver(file_system.touch_data(number), content_version) }
+    unsafe { deliver(file_system.touch_data(number, modified.into()), content_version) }
 }
