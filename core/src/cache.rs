@@ -32,13 +32,16 @@ impl NodeCache {
     }
 
     /// The node of `block` that was written by `generation`.
-    pub fn get(&self, block: u64, generation: u64) -> Option<Shared<Node>> {
+    pub fn get(&self, block: u64, generation: u64) -> Option<&Shared<Node>> {
         let entry = self.nodes.get(block)?;
         if entry.node.generation() != generation {
             return None;
         }
-        entry.referenced.store(true, Ordering::Relaxed);
-        Some(entry.node.clone())
+        // Written to only when it has to be: other processors read it too.
+        if !entry.referenced.load(Ordering::Relaxed) {
+            entry.referenced.store(true, Ordering::Relaxed);
+        }
+        Some(&entry.node)
     }
 
     /// Makes room so that `additional` further inserts cannot fail.

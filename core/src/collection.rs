@@ -11,7 +11,7 @@ use crate::host::{LockClass, Locks, Timestamp};
 use crate::inode::new_object;
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
-use crate::lock::Lock;
+use crate::lock::{Lock, ReadGuard};
 use crate::names::{self, Place};
 pub(crate) use crate::orphan::{add as add_orphan, remove as remove_orphan};
 use crate::row_set::RowSet;
@@ -168,6 +168,8 @@ pub(crate) struct Collection {
     index_memory: Shared<IndexMemory>,
     /// Held by who changes vectors.
     pub writer: Lock<Writer>,
+    /// The tree may have a change of vectors that is not in `pending` yet.
+    changing: AtomicBool,
     /// Held by who changes the graph or stores it.
     pub build: Lock<Build>,
     /// Rows and graph, as searches see them.
@@ -191,6 +193,7 @@ impl Collection {
             memory_bytes: AtomicU64::new(0),
             index_memory,
             writer: Lock::try_new(locks, LockClass::CollectionWriter, Writer::default())?,
+            changing: AtomicBool::new(false),
             build: Lock::try_new(locks, LockClass::CollectionBuild, Build::default())?,
             memory,
             pending: Lock::try_new(locks, LockClass::CollectionPending, Pending::default())?,
@@ -225,8 +228,32 @@ impl Collection {
         total.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
     }
 
+    /// Says that vectors are about to change in the tree, until what it returns is dropped, after
+    /// they have been noted. For the holder of the writer's lock.
+    pub fn begin_changes(&self) -> Changes<'_> {
+        self.changing.store(true, Ordering::Release);
+        Changes(&self.changing)
+    }
+
+    /// Whether all changes of vectors that the tree has are in `memory`, of which the caller holds
+    /// the lock. So it stays while the tree that is returned is held.
+    pub fn tree_as_in_memory<'a>(&self, fs: &'a FileSystem) -> Option<ReadGuard<'a, Tree>> {
+        let pending = self.pending.read();
+        let tree = fs.reader();
+        (!self.changing.load(Ordering::Acquire) && pending.is_empty()).then_some(tree)
+    }
+
     pub fn check_alive(&self) -> Result<()> {
         if self.dropped.load(Ordering::Acquire) { Err(Error::NotFound) } else { Ok(()) }
+    }
+}
+
+/// Vectors are changing, until this is dropped.
+pub(crate) struct Changes<'a>(&'a AtomicBool);
+
+impl Drop for Changes<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

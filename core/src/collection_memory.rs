@@ -37,6 +37,8 @@ const INFOS: usize = 1024;
 pub(crate) struct RowInfo {
     pub inode: u64,
     pub sequence: u64,
+    pub offset: u64,
+    pub length: u64,
     pub content_version: u64,
     pub tag: u64,
     pub chunk: u32,
@@ -47,6 +49,8 @@ impl RowInfo {
         Self {
             inode: layout.inode.get(),
             sequence: layout.sequence.get(),
+            offset: layout.offset.get(),
+            length: layout.length.get(),
             content_version: layout.content_version.get(),
             tag: layout.tag.get(),
             chunk: layout.chunk.get(),
@@ -109,7 +113,7 @@ impl Pending {
         self.changes.capacity() * size_of::<Change>() + self.bytes.capacity()
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && !self.lost
     }
 

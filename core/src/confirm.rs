@@ -19,6 +19,9 @@ pub(crate) const ROUNDS: usize = 16;
 /// How often, taken over the hits of a query, one gives way to nearer ones after it was replaced.
 const MOVES: usize = 4;
 
+/// Hits that are looked up at once.
+const AHEAD: usize = 64;
+
 /// A hit on its way out.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
@@ -55,17 +58,38 @@ pub(crate) enum Followed {
     Changing,
 }
 
-fn hit_of(distance: Distance, row: &RowLayout, inode: &Inode) -> SearchHit {
+fn hit_of(distance: Distance, row: &RowInfo, inode: &Inode) -> SearchHit {
     SearchHit {
         distance,
-        inode: row.inode.get(),
+        inode: row.inode,
         generation: inode.generation,
-        chunk: row.chunk.get(),
-        offset: row.offset.get(),
-        length: row.length.get(),
-        content_version: row.content_version.get(),
-        fresh: row.content_version.get() == inode.content_version,
-        tag: row.tag.get(),
+        chunk: row.chunk,
+        offset: row.offset,
+        length: row.length,
+        content_version: row.content_version,
+        fresh: row.content_version == inode.content_version,
+        tag: row.tag,
+    }
+}
+
+/// Hits looked up before their turn comes.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    /// Which of the list the first of `hits` is.
+    from: usize,
+    /// `None` for one that is none any more.
+    hits: Vec<Option<SearchHit>>,
+    /// Looking ahead has led to nothing.
+    ended: bool,
+}
+
+impl Ahead {
+    fn get(&self, at: usize) -> Option<Option<SearchHit>> {
+        self.hits.get(at.checked_sub(self.from)?).copied()
+    }
+
+    fn clear(&mut self) {
+        self.hits.clear();
     }
 }
 
@@ -80,7 +104,7 @@ impl FileSystem {
         query: (&[u8], RowTerm),
         judge: &mut Judge<'_>,
         (best, outcome): (&mut Vec<Found>, Outcome),
-        (out, vectors): (&mut Vec<Answer>, &mut Vec<u8>),
+        (out, vectors, ahead): (&mut Vec<Answer>, &mut Vec<u8>, &mut Ahead),
     ) -> Result<Passed> {
         let k = asked.request.k as usize;
         // What lies behind the last of a full list was not seen.
@@ -90,10 +114,21 @@ impl FileSystem {
         let mut moves = best.len() * MOVES;
         out.clear();
         vectors.clear();
+        ahead.clear();
+        ahead.ended = asked.request.vectors;
         let (mut at, mut read) = (0, 0);
         while let Some(hit) = best.get(at).copied() {
-            go_on(asked.executor)?;
-            let current = match self.look_up(asked, &hit)? {
+            if ahead.get(at).is_none() {
+                go_on(asked.executor)?;
+                self.look_ahead(asked, best, at, ahead)?;
+            }
+            let current = match ahead.get(at) {
+                Some(found) => {
+                    found.map(|found| Current { found: hit, hit: found, bytes: Vec::new() })
+                }
+                None => self.look_up(asked, &hit)?,
+            };
+            let current = match current {
                 Some(current) => Followed::Now(current),
                 None => {
                     lost = true;
@@ -108,6 +143,7 @@ impl FileSystem {
                         passed.settled = false;
                     } else if put_in_order(best.get_mut(at..).unwrap_or_default(), current.found) {
                         // Nearer ones come first. It is looked up again when its turn comes.
+                        ahead.clear();
                         moves -= 1;
                         continue;
                     }
@@ -152,6 +188,38 @@ impl FileSystem {
         Ok(passed)
     }
 
+    /// Looks up the next of the hits, as far as memory has them as the tree does: then only the files
+    /// are still to be looked at.
+    #[inline(never)] // its frame must not add to its caller's
+    fn look_ahead(
+        &self,
+        asked: &Asked<'_>,
+        best: &[Found],
+        from: usize,
+        ahead: &mut Ahead,
+    ) -> Result<()> {
+        if ahead.ended {
+            return Ok(());
+        }
+        ahead.clear();
+        ahead.from = from;
+        let memory = asked.collection.memory.read();
+        if memory.is_loaded()
+            && let Some(tree) = asked.collection.tree_as_in_memory(self)
+        {
+            let files = tree.lookup();
+            for found in best.iter().skip(from).take(AHEAD) {
+                let info = memory.info(found.row).filter(|info| info.sequence == found.sequence);
+                let Some(info) = info else { break };
+                let Some(inode) = Inode::look(&files, info.inode)? else { break };
+                let hit = (inode.links > 0).then(|| hit_of(found.distance, info, &inode));
+                ahead.hits.try_push(hit)?;
+            }
+        }
+        ahead.ended = ahead.hits.is_empty();
+        Ok(())
+    }
+
     /// The hit as the tree has it, with its vector if wanted; nothing when it is not as it was, or
     /// its vector cannot be read.
     #[inline(never)] // its frame must not add to its caller's
@@ -162,10 +230,6 @@ impl FileSystem {
             let Some(item) = tree.get(collection.row_key(hit.row))? else { return Ok(None) };
             let layout = decode_row(collection.schema.object, &item)?;
             if layout.sequence.get() != hit.sequence {
-                return Ok(None);
-            }
-            let key = collection.vector_key(layout.inode.get(), layout.chunk.get());
-            if crate::vector::row_of(&tree, key)? != Some(hit.row) {
                 return Ok(None);
             }
             match Inode::load(&tree, layout.inode.get()) {
@@ -182,7 +246,11 @@ impl FileSystem {
         } else {
             Vec::new()
         };
-        Ok(Some(Current { found: *hit, hit: hit_of(hit.distance, &layout, &inode), bytes }))
+        Ok(Some(Current {
+            found: *hit,
+            hit: hit_of(hit.distance, &RowInfo::new(&layout), &inode),
+            bytes,
+        }))
     }
 
     /// The vector that a chunk of a file has now, compared with the query.
@@ -235,7 +303,7 @@ impl FileSystem {
                 return Ok(Followed::Gone);
             }
             let found = Found::new(distance, row, &info);
-            let hit = hit_of(distance, &layout, &inode);
+            let hit = hit_of(distance, &info, &inode);
             return Ok(Followed::Now(Current { found, hit, bytes }));
         }
         Ok(Followed::Changing)

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, corrupt};
 use crate::host::Timestamp;
 use crate::key::{Key, Kind};
 use crate::layout::{FILE_BYTES_MAX, InodeLayout, OBJECT_MAX, ROOT_INODE, TimeLayout};
-use crate::tree::Tree;
+use crate::tree::{Lookup, Tree};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The file type bits of a mode.
@@ -119,6 +119,12 @@ impl Inode {
             Some(item) if number != 0 && number <= OBJECT_MAX => Self::decode(number, &item),
             _ => Err(Error::Stale),
         }
+    }
+
+    /// Reads inode `number`, if it is in memory.
+    pub(crate) fn look(files: &Lookup<'_>, number: u64) -> Result<Option<Self>> {
+        let key = Key::new(number, Kind::Inode, 0);
+        files.get(key, |item| Self::decode(number, item))?.transpose()
     }
 
     /// Reads inode `number`, which must be a directory.

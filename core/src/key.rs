@@ -75,6 +75,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// Ordered as the keys are, in one comparison.
+    #[inline(always)]
+    pub(crate) fn as_number(self) -> u128 {
+        u128::from(self.object) << 64 | u128::from(self.kind_offset)
+    }
+
     /// The lowest key.
     pub const MIN: Self = Self { object: 0, kind_offset: 0 };
     /// The highest key.

@@ -20,6 +20,11 @@ const BLOCK_AT: usize = 8;
 const GENERATION_AT: usize = 16;
 const FILESYSTEM_AT: usize = 24;
 
+#[inline]
+fn key_at(bytes: &[u8], at: usize) -> Key {
+    Key { object: u64_at(bytes, at), kind_offset: u64_at(bytes, at + 8) }
+}
+
 /// Where a node is and what it sums to; [`crate::layout::BlockPointerLayout`] in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BlockPointer {
@@ -158,22 +163,27 @@ impl Node {
 
     /// The key of item or child `at`.
     pub fn key(&self, at: usize) -> Key {
-        let header = self.header_at(at);
-        Key { object: u64_at(&self.bytes, header), kind_offset: u64_at(&self.bytes, header + 8) }
+        key_at(&self.bytes, self.header_at(at))
     }
 
     /// `Ok` with the place of `key`, or `Err` with the place where it would be.
     pub fn search(&self, key: Key) -> core::result::Result<usize, usize> {
-        let (mut low, mut high) = (0, self.count());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.key(middle).cmp(&key) {
-                core::cmp::Ordering::Less => low = middle + 1,
-                core::cmp::Ordering::Greater => high = middle,
-                core::cmp::Ordering::Equal => return Ok(middle),
-            }
+        let entry_bytes = self.entry_bytes();
+        let entries = self.bytes.get(NODE_HEADER_BYTES..).unwrap_or_default();
+        // No branch that depends on what is compared: which way it goes cannot be foretold.
+        let (mut low, mut length) = (0, self.count());
+        while length > 0 {
+            let half = length.div_ceil(2);
+            let last = low + half - 1;
+            let below = key_at(entries, last * entry_bytes).as_number() < key.as_number();
+            low = if below { low + half } else { low };
+            length -= half;
         }
-        Err(low)
+        if low < self.count() && key_at(entries, low * entry_bytes) == key {
+            Ok(low)
+        } else {
+            Err(low)
+        }
     }
 
     // Inner nodes.

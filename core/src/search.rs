@@ -10,7 +10,7 @@ use crate::collection::{Collection, Counts};
 use crate::collection_memory::{
     LOAD_BYTES, LOAD_ROWS, Memory, RowInfo, RowItems, go_on, index_error, read_vectors, window_rows,
 };
-use crate::confirm::{Answer, Followed, ROUNDS};
+use crate::confirm::{Ahead, Answer, Followed, ROUNDS};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
 use crate::filter::{Filter, Findings, Judge};
@@ -217,6 +217,7 @@ pub(crate) struct SearchScratch {
     walk: Walk,
     /// Hits of a query on their way out.
     best: Vec<Found>,
+    ahead: Ahead,
     out: Vec<Answer>,
     vectors: Vec<u8>,
     /// The code of a query.
@@ -350,7 +351,7 @@ impl FileSystem {
         scratch: &mut SearchScratch,
         each: &mut EachHit<'_>,
     ) -> Result<SearchReport> {
-        let SearchScratch { scratches, findings, walk, best, out, vectors, code } = scratch;
+        let SearchScratch { scratches, findings, walk, best, ahead, out, vectors, code } = scratch;
         let credentials = request.credentials.as_ref();
         let mut judge = Judge::new(self, &request.filter, credentials, request.scope, findings);
         let restricted = judge.credentials().is_some();
@@ -410,7 +411,8 @@ impl FileSystem {
                 judge.take_error()?;
                 outcome.full |= best.len() >= asked.index.k as usize;
                 let found = (&mut *best, outcome);
-                let passed = self.confirm(&asked, query, &mut judge, found, (out, vectors))?;
+                let memories = (&mut *out, &mut *vectors, &mut *ahead);
+                let passed = self.confirm(&asked, query, &mut judge, found, memories)?;
                 if passed.damaged {
                     outcome.lower(Completeness::Cut(CutReason::Damage));
                 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, corrupt};
 use crate::host::{Host, LockClass};
 use crate::key::{Key, Kind};
 use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS, GroupLayout, TREE_LEVELS_MAX};
-use crate::lock::Lock;
+use crate::lock::{Lock, ReadGuard};
 use crate::node::{BlockPointer, Node, item_bytes_max};
 use crate::space::{Run, Space};
 use crate::superblock::Superblock;
@@ -40,13 +40,49 @@ impl Deref for NodeRef<'_> {
     }
 }
 
+/// A node that is in memory, for as long as the cache is locked.
+enum Found<'tree, 'cache> {
+    Dirty(&'tree Node),
+    Clean(&'cache Shared<Node>),
+}
+
+impl Deref for Found<'_, '_> {
+    type Target = Node;
+    fn deref(&self) -> &Node {
+        match self {
+            Self::Dirty(node) => node,
+            Self::Clean(node) => node,
+        }
+    }
+}
+
+/// Many items looked up one after another, with the cache of nodes locked once.
+pub(crate) struct Lookup<'a> {
+    tree: &'a Tree,
+    cache: ReadGuard<'a, NodeCache>,
+}
+
+impl Lookup<'_> {
+    /// What `read` makes of the item under `key`, while that is in memory; nothing when it is not,
+    /// or there is none, which [`Tree::get`] tells apart.
+    pub fn get<R>(&self, key: Key, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        let Some(leaf) = self.tree.leaf_in_memory(&self.cache, key)? else { return Ok(None) };
+        Ok(leaf.search(key).ok().map(|at| read(leaf.item(at))))
+    }
+}
+
 /// An item of the tree, to read.
 pub(crate) struct Item<'a> {
     node: NodeRef<'a>,
     at: usize,
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// The one under `key`, if the leaf has it.
+    fn under(node: NodeRef<'a>, key: Key) -> Option<Self> {
+        node.search(key).ok().map(|at| Self { node, at })
+    }
+
     pub fn key(&self) -> Key {
         self.node.key(self.at)
     }
@@ -174,15 +210,21 @@ impl Tree {
         self.state.root
     }
 
+    /// The node that `pointer` names, if it is of the open transaction.
+    fn dirty_node(&self, pointer: &BlockPointer) -> Option<&Node> {
+        if pointer.generation != self.state.generation {
+            return None;
+        }
+        self.dirty.get(pointer.block).map(|dirty| &*dirty.node)
+    }
+
     /// The node that `pointer` names, read and checked if it is not in memory.
     pub fn node(&self, pointer: &BlockPointer) -> Result<NodeRef<'_>> {
-        if pointer.generation == self.state.generation
-            && let Some(dirty) = self.dirty.get(pointer.block)
-        {
-            return Ok(NodeRef::Dirty(&dirty.node));
+        if let Some(node) = self.dirty_node(pointer) {
+            return Ok(NodeRef::Dirty(node));
         }
         if let Some(node) = self.cache.read().get(pointer.block, pointer.generation) {
-            return Ok(NodeRef::Clean(node));
+            return Ok(NodeRef::Clean(node.clone()));
         }
         let node = Shared::try_new(self.read_node(pointer)?)?;
         self.cache.write().insert(pointer.block, node.clone())?;
@@ -206,13 +248,54 @@ impl Tree {
 
     /// The item under `key`.
     pub fn get(&self, key: Key) -> Result<Option<Item<'_>>> {
+        // With the nodes that are in memory, the cache is locked once, and only the leaf is held.
+        {
+            let cache = self.cache.read();
+            match self.leaf_in_memory(&cache, key)? {
+                Some(Found::Dirty(node)) => {
+                    return Ok(Item::under(NodeRef::Dirty(node), key));
+                }
+                Some(Found::Clean(node)) => {
+                    return Ok(Item::under(NodeRef::Clean(node.clone()), key));
+                }
+                None => {}
+            }
+        }
         let mut pointer = self.state.root;
         loop {
             let node = self.node(&pointer)?;
             if node.level() == 0 {
-                return Ok(node.search(key).ok().map(|at| Item { node, at }));
+                return Ok(Item::under(node, key));
             }
             pointer = self.child(&node, node.child_for(key), pointer.level)?;
+        }
+    }
+
+    /// To look many items up: the cache stays locked in between.
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup { tree: self, cache: self.cache.read() }
+    }
+
+    /// The leaf that has `key`, if it has to be anywhere; nothing when a node on the way is not in
+    /// memory.
+    fn leaf_in_memory<'cache>(
+        &self,
+        cache: &'cache NodeCache,
+        key: Key,
+    ) -> Result<Option<Found<'_, 'cache>>> {
+        let mut pointer = self.state.root;
+        loop {
+            let found = if let Some(node) = self.dirty_node(&pointer) {
+                Found::Dirty(node)
+            } else if let Some(node) = cache.get(pointer.block, pointer.generation) {
+                Found::Clean(node)
+            } else {
+                return Ok(None);
+            };
+            if found.level() == 0 {
+                return Ok(Some(found));
+            }
+            pointer = self.child(&found, found.child_for(key), pointer.level)?;
         }
     }
 

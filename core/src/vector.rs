@@ -334,6 +334,7 @@ impl FileSystem {
     ) -> Result<()> {
         let object = collection.schema.object;
         let row_bytes = collection.row_bytes();
+        let _changes = collection.begin_changes();
         // Only holders of the writer's lock change these items, so they stay as they are seen here.
         let mut replaced: Vec<u32> = Vec::new();
         {
@@ -437,6 +438,8 @@ impl FileSystem {
             let info = RowInfo {
                 inode: number,
                 sequence: sequence + at,
+                offset: vector.offset,
+                length: vector.length,
                 content_version: vector.content_version.unwrap_or(version),
                 tag: vector.tag,
                 chunk: vector.chunk,
@@ -588,6 +591,7 @@ impl FileSystem {
         if chunks.is_empty() {
             return Ok((0, true));
         }
+        let _changes = collection.begin_changes();
         let mut found: Vec<(u32, u32)> = Vec::new();
         let (from, to) = (
             collection.vector_key(inode, *chunks.start()),
