@@ -19,24 +19,27 @@
 //! A group is *settled* when each of its blocks is used or available and the tree has its item as
 //! it is. Then memory knows nothing of it that the item does not tell, and it may be unloaded.
 
+mod bitmap;
 mod group_set;
 
-use crate::bytes::{copy, u64_at};
 use crate::error::{Error, Result, corrupt};
-use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS};
+use crate::layout::GROUP_BLOCKS;
 use crate::superblock::{is_allocatable, reserved_runs};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+pub(crate) use bitmap::Bitmap;
 use group_set::GroupSet;
-use vexfs_memory::{Table, TryVec, try_box, zeroed_bytes};
+use vexfs_memory::{Table, TryVec, try_box};
 
 /// Where the search for data blocks begins in a file system just opened.
 const DATA_GOAL: u64 = GROUP_BLOCKS / 8;
 
 /// A run of this length is taken even when more was wanted.
 const RUN_BLOCKS_ENOUGH: u64 = 256;
-/// Groups that an allocation looks at when their runs are small.
-const ALLOCATE_GROUPS_MAX: usize = 8;
+/// Groups near its goal that an allocation looks at when their runs are small.
+const GROUPS_NEAR: usize = 8;
+/// Groups that it looks at elsewhere then. What was found of most is remembered.
+const GROUPS_FAR: usize = 64;
 
 /// Loaded groups above which settled ones are unloaded: about 9 MiB.
 const LOADED_GROUPS_MAX: usize = 4096;
@@ -65,64 +68,14 @@ impl Run {
     }
 }
 
-/// One bit for each block of a group.
-pub(crate) struct Bitmap(Box<[u8]>);
-
-impl Bitmap {
-    pub fn new() -> Result<Self> {
-        Ok(Self(zeroed_bytes(GROUP_BITMAP_BYTES)?))
-    }
-
-    pub fn get(&self, bit: u64) -> bool {
-        self.0.get((bit / 8) as usize).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
-    }
-
-    /// Gives the bits this value. Returns how many had the other.
-    pub fn set(&mut self, from: u64, length: u64, value: bool) -> u64 {
-        let (mut bit, end) = (from, (from + length).min(GROUP_BLOCKS));
-        let mut changed = 0;
-        while bit < end {
-            let Some(byte) = self.0.get_mut((bit / 8) as usize) else { break };
-            let (mask, bits) =
-                if bit % 8 == 0 && end - bit >= 8 { (0xff, 8) } else { (1u8 << (bit % 8), 1) };
-            let after = if value { *byte | mask } else { *byte & !mask };
-            changed += u64::from((*byte ^ after).count_ones());
-            *byte = after;
-            bit += bits;
-        }
-        changed
-    }
-
-    /// The first bit at or after `from` that has this value.
-    pub fn next(&self, from: u64, value: bool) -> Option<u64> {
-        let mut bit = from;
-        while bit < GROUP_BLOCKS {
-            let word = u64_at(&self.0, (bit / 64 * 8) as usize);
-            let word = if value { word } else { !word } >> (bit % 64);
-            if word != 0 {
-                let found = bit + u64::from(word.trailing_zeros());
-                return (found < GROUP_BLOCKS).then_some(found);
-            }
-            bit = (bit / 64 + 1) * 64;
-        }
-        None
-    }
-
-    pub fn count(&self) -> u64 {
-        self.0.chunks_exact(8).map(|word| u64::from(u64_at(word, 0).count_ones())).sum()
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// A loaded group.
 struct Group {
     used: Bitmap,
     used_count: u64,
     available: Bitmap,
     available_count: u64,
+    /// No run of available blocks is longer.
+    longest: u64,
     /// The last transaction whose closing wrote the item.
     written: u64,
 }
@@ -175,6 +128,8 @@ pub(crate) struct Space {
     changed: GroupSet,
     /// The group for data to load next, if it is not known yet.
     data_load: u64,
+    /// The last allocation got less than it wanted: other groups may have more in a row.
+    scattered: bool,
     /// Below are the groups for nodes that lead to the groups' items.
     item_groups: u64,
     /// Below are these and the groups for other nodes; from here on are those for data.
@@ -227,6 +182,7 @@ impl Space {
             known: GroupSet::new(),
             changed: GroupSet::new(),
             data_load: node_groups,
+            scattered: false,
             item_groups,
             node_groups,
             available: [0; Part::COUNT],
@@ -333,14 +289,30 @@ impl Space {
             found = unknown(Part::Nodes);
         }
         if found.is_none() && self.available_for(Part::Data) < wanted {
-            let (from, to) = self.part_range(Part::Data);
-            let after = self.known.next(self.data_load, to, false);
-            found = after.or_else(|| self.known.next(from, self.data_load, false));
+            found = self.unknown_for_data();
         }
         if found.is_none() && self.available() < wanted {
             found = unknown(Part::Nodes).or_else(|| unknown(Part::Items));
         }
         found
+    }
+
+    fn unknown_for_data(&self) -> Option<u64> {
+        let (from, to) = self.part_range(Part::Data);
+        let after = self.known.next(self.data_load, to, false);
+        after.or_else(|| self.known.next(from, self.data_load, false))
+    }
+
+    /// A group to load because those that are had no long run for the last who wanted one. The next
+    /// blocks for data come from it.
+    pub fn next_to_widen(&mut self) -> Option<u64> {
+        if !core::mem::take(&mut self.scattered) {
+            return None;
+        }
+        let number = self.unknown_for_data()?;
+        self.data_load = number + 1;
+        self.data_goal = number * GROUP_BLOCKS;
+        Some(number)
     }
 
     /// Unloads settled groups when many are loaded, as long as `wanted` blocks for data stay
@@ -386,7 +358,10 @@ impl Space {
             return Ok(());
         }
         let blocks = self.group_blocks(number);
-        let (mut used, mut available) = (Bitmap::new()?, Bitmap::new()?);
+        let mut used = match item {
+            Some((_, Some(bitmap))) => Bitmap::from_bytes(bitmap)?,
+            _ => Bitmap::new()?,
+        };
         let used_count = match item {
             None => 0,
             Some((count, None)) => {
@@ -396,17 +371,14 @@ impl Space {
                 used.set(0, blocks, true);
                 count
             }
-            Some((count, Some(bitmap))) => {
-                copy(&mut used.0, bitmap);
+            Some((count, Some(_))) => {
                 if used.count() != count || used.next(blocks, true).is_some() {
                     return Err(corrupt(number, "group whose count and bitmap disagree"));
                 }
                 count
             }
         };
-        for (to, from) in available.0.iter_mut().zip(used.0.iter()) {
-            *to = !*from;
-        }
+        let mut available = used.complement()?;
         available.set(blocks, GROUP_BLOCKS - blocks, false);
         // Whatever the group says: what is written to these blocks destroys the superblocks.
         for reserved in reserved_runs(self.blocks, self.block_log2) {
@@ -422,7 +394,8 @@ impl Space {
         for set in [&mut self.open, &mut self.known, &mut self.changed] {
             set.try_reserve(number)?;
         }
-        let group = Group { used, used_count, available, available_count, written: 0 };
+        let longest = GROUP_BLOCKS;
+        let group = Group { used, used_count, available, available_count, longest, written: 0 };
         self.groups.try_insert(number, group)?;
         self.loaded.try_push(number)?;
         self.known.set(number, true);
@@ -448,6 +421,9 @@ impl Space {
     fn set_available(&mut self, number: u64, from: u64, length: u64, value: bool) {
         let Some(group) = self.groups.get_mut(number) else { return };
         let changed = group.available.set(from, length, value);
+        if value {
+            group.longest = GROUP_BLOCKS;
+        }
         let growth = if value { changed as i64 } else { -(changed as i64) };
         group.available_count = group.available_count.saturating_add_signed(growth);
         self.count_available(number, growth);
@@ -576,35 +552,54 @@ impl Space {
         self.promised = self.promised.saturating_sub(blocks);
     }
 
-    /// One run of 1 to `wanted` blocks, looking from the goal's group on: the first that is not
-    /// small, or the longest of the first groups with any.
+    /// One run of 1 to `wanted` blocks: the first that is not small, looking from the goal's group on
+    /// and then from where data was last put, or the longest of the groups looked at.
     fn allocate(&mut self, wanted: u64, goal: u64) -> Result<Run> {
         let enough = wanted.min(RUN_BLOCKS_ENOUGH);
-        let mut best: Option<Run> = None;
-        let mut number = goal / GROUP_BLOCKS;
-        let mut from = goal % GROUP_BLOCKS;
-        for attempt in 0..ALLOCATE_GROUPS_MAX {
-            let here = self.groups.get(number).filter(|group| group.available_count > 0);
-            if let Some((start, length)) =
-                here.and_then(|group| longest_run(&group.available, from, wanted))
-                && best.is_none_or(|best| length > best.length)
-            {
-                best = Some(Run { start: number * GROUP_BLOCKS + start, length });
-            }
-            if best.is_some_and(|best| best.length >= enough) || attempt as u64 > self.open.len() {
+        let mut best = Run { start: 0, length: 0 };
+        for (goal, groups) in [(goal, GROUPS_NEAR), (self.data_goal, GROUPS_FAR)] {
+            self.find_run(wanted, enough, goal, groups, &mut best);
+            if best.length >= enough {
                 break;
             }
-            match self.group_after(number) {
-                Some(next) => (number, from) = (next, 0),
-                None => break,
-            }
         }
-        let run = best.ok_or(Error::NoSpace)?;
-        for_groups(run, |number, start, length| {
+        if wanted > 1 {
+            self.scattered = best.length < enough;
+        }
+        if best.length == 0 {
+            return Err(Error::NoSpace);
+        }
+        for_groups(best, |number, start, length| {
             self.set_available(number, start, length, false);
             Ok(())
         })?;
-        Ok(run)
+        Ok(best)
+    }
+
+    /// Looks at so many groups for a run that is longer than `best`, until it is enough.
+    fn find_run(&mut self, wanted: u64, enough: u64, goal: u64, groups: usize, best: &mut Run) {
+        let (mut number, mut from) = (goal / GROUP_BLOCKS, goal % GROUP_BLOCKS);
+        for attempt in 0..groups {
+            if let Some(group) = self.groups.get_mut(number)
+                && group.available_count > 0
+                && group.longest > best.length
+                && let Some((start, length)) = group.available.longest_run(from, wanted)
+            {
+                if length < wanted {
+                    group.longest = length;
+                }
+                if length > best.length {
+                    *best = Run { start: number * GROUP_BLOCKS + start, length };
+                }
+            }
+            if best.length >= enough || attempt as u64 > self.open.len() {
+                return;
+            }
+            match self.group_after(number) {
+                Some(next) => (number, from) = (next, 0),
+                None => return,
+            }
+        }
     }
 
     /// The next loaded group with available blocks, in order of their numbers and once around, so
@@ -770,7 +765,7 @@ impl Space {
     /// The used count and bitmap of a loaded group, and the last transaction whose closing wrote
     /// its item.
     pub fn group(&self, number: u64) -> Option<(u64, &[u8], u64)> {
-        self.groups.get(number).map(|group| (group.used_count, &*group.used.0, group.written))
+        self.groups.get(number).map(|group| (group.used_count, group.used.bytes(), group.written))
     }
 
     /// The item of group `number` has been written, in closing transaction `generation`.
@@ -837,29 +832,6 @@ pub(crate) fn for_groups(
         block += length;
     }
     Ok(())
-}
-
-/// The first run of `wanted` set bits at or after `from`, else the longest of the whole bitmap.
-fn longest_run(bitmap: &Bitmap, from: u64, wanted: u64) -> Option<(u64, u64)> {
-    let mut best: Option<(u64, u64)> = None;
-    for origin in [from, 0] {
-        let mut bit = origin;
-        while let Some(start) = bitmap.next(bit, true) {
-            let limit = start.saturating_add(wanted);
-            let end = bitmap.next(start, false).unwrap_or(GROUP_BLOCKS);
-            if end >= limit {
-                return Some((start, wanted));
-            }
-            if best.is_none_or(|(_, length)| end - start > length) {
-                best = Some((start, end - start));
-            }
-            bit = end;
-        }
-        if from == 0 {
-            break;
-        }
-    }
-    best
 }
 
 #[cfg(test)]

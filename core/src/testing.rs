@@ -112,7 +112,7 @@ impl Clock for Ticks {
         Timestamp { seconds: 1_700_000_000 + tick as i64, nanoseconds: 7 }
     }
     fn monotonic_ns(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst)
+        self.0.fetch_add(1, Ordering::SeqCst).saturating_mul(1_000_000_000)
     }
 }
 

@@ -493,6 +493,10 @@ impl Tree {
             while let Some(number) = self.space.next_to_load(wanted) {
                 self.load_group(number)?;
             }
+            if let Some(number) = self.space.next_to_widen() {
+                // There is enough without it: one that is damaged is somebody else's to meet.
+                let _ = self.load_group(number);
+            }
             if self.space.available() >= wanted {
                 return Ok(true);
             }

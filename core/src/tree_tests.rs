@@ -215,6 +215,39 @@ fn a_commit_ends_whatever_writing_the_groups_does_to_the_groups() {
     }
 }
 
+/// Who wants many blocks gets them in a row, although the groups that were loaded first are full of
+/// holes that are enough in sum.
+#[test]
+fn long_runs_are_found_behind_scattered_space() {
+    let memory = Memory::new(24 * ((GROUP_BLOCKS as usize) << 12));
+    let fs = format(&memory, 12);
+    let allocate = |fs: &FileSystem, length: u64, goal: Option<u64>| {
+        fs.operation_with_blocks(4, length, false, |tree| tree.space.allocate_data(length, goal))
+            .unwrap()
+    };
+    let mut held = Vec::new();
+    while held.iter().map(|run: &Run| run.length).sum::<u64>() < 3 * GROUP_BLOCKS {
+        held.push(allocate(&fs, 256, None));
+    }
+    for run in &held {
+        fs.operation(64, true, |tree| {
+            for at in (run.start..run.end()).step_by(8) {
+                tree.space.free(Run { start: at, length: 4 }, false)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    let lengths: Vec<u64> =
+        (0..40).map(|_| allocate(&fs, 256, Some(held[0].start)).length).collect();
+    let short = lengths.iter().filter(|length| **length < 256).count();
+    assert!(short < 8, "{lengths:?}");
+    fs.commit().unwrap();
+}
+
 /// Two extents of a damaged image may name one block, and one operation may free both.
 #[test]
 fn runs_that_overlap_are_not_freed_in_one_operation() {
