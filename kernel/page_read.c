@@ -9,7 +9,7 @@
 /* Blocks that one request for a mapping asks for, with a checksum each. */
 #define MAP_BLOCKS 512
 /* What was read is summed up where the interrupt came in up to this size, and by a thread above. */
-#define VERIFY_AT_ONCE_BYTES 16384
+#define VERIFY_AT_ONCE_BYTES 131072
 
 /* A run of readahead, or of one folio: the mapping in force and the bio being filled. */
 struct vexfs_read {

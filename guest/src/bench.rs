@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! Times operations on names, in a guest and on any file system:
+//! Times operations in a guest:
 //!
 //! ```text
-//! vexfs-guest-bench DIRECTORY COUNT
+//! vexfs-guest-bench names DIRECTORY COUNT    on any file system
+//! vexfs-guest-bench ioctl DIRECTORY COUNT    on VexFS
 //! ```
 //!
-//! Makes that many empty files in a new directory, tells of each, and removes each. Prints a line
-//! `NAME PER-SECOND` for each.
+//! The first makes that many empty files in a new directory, tells of each, and removes each; it
+//! prints a line `NAME PER-SECOND` for each. The second searches an empty collection as often, and
+//! gives a trivial command on the same file; it prints a line `NAME NANOSECONDS` for each, and one
+//! for the part of the search that the kernel counts, which is all between its way in and out.
+
+#[allow(dead_code)] // Each of the programs uses a part of it.
+mod support;
+#[allow(dead_code)] // Likewise.
+mod vectors;
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -26,7 +35,7 @@ fn timed(
     Ok(())
 }
 
-fn run(directory: &Path, count: usize) -> std::io::Result<()> {
+fn names(directory: &Path, count: usize) -> std::io::Result<()> {
     let directory = directory.join("names");
     fs::create_dir(&directory)?;
     let files: Vec<PathBuf> = (0..count).map(|n| directory.join(format!("file-{n}"))).collect();
@@ -36,17 +45,55 @@ fn run(directory: &Path, count: usize) -> std::io::Result<()> {
     fs::remove_dir(&directory)
 }
 
+/// Rounds, of which the fastest counts: others do not have the processor to themselves.
+const ROUNDS: usize = 20;
+
+fn ioctl(directory: &Path, count: usize) -> std::io::Result<()> {
+    let top = File::open(directory)?;
+    let collection = vectors::create_collection(&top, "empty");
+    let query = vectors::vectors(1, 1);
+    let (mut trivial, mut search, mut inside) = (f64::MAX, f64::MAX, f64::MAX);
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for _ in 0..count {
+            let mut version = 0_i64;
+            // SAFETY: FS_IOC_GETVERSION writes to the number, which lives through the call.
+            let result =
+                unsafe { libc::ioctl(top.as_raw_fd(), 0x8008_7601_u32 as _, &mut version) };
+            if result < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        trivial = trivial.min(start.elapsed().as_nanos() as f64 / count as f64);
+        let start = Instant::now();
+        let mut nanoseconds = 0;
+        for _ in 0..count {
+            nanoseconds += vectors::search(&top, collection, &query, 0)?.1.nanoseconds;
+        }
+        search = search.min(start.elapsed().as_nanos() as f64 / count as f64);
+        inside = inside.min(nanoseconds as f64 / count as f64);
+    }
+    println!("trivial command {trivial:.0}");
+    println!("search of an empty collection {search:.0}");
+    println!("inside the kernel {inside:.0}");
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [directory, count] = arguments.as_slice() else {
-        eprintln!("usage: vexfs-guest-bench DIRECTORY COUNT");
-        return ExitCode::from(2);
+    let (job, directory, count) = match arguments.iter().map(|s| &**s).collect::<Vec<_>>()[..] {
+        ["names", directory, count] => (names as fn(&Path, usize) -> _, directory, count),
+        ["ioctl", directory, count] => (ioctl as fn(&Path, usize) -> _, directory, count),
+        _ => {
+            eprintln!("usage: vexfs-guest-bench names|ioctl DIRECTORY COUNT");
+            return ExitCode::from(2);
+        }
     };
     let Ok(count) = count.parse() else {
         eprintln!("vexfs-guest-bench: {count} is no number");
         return ExitCode::from(2);
     };
-    match run(Path::new(directory), count) {
+    match job(Path::new(directory), count) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vexfs-guest-bench: {directory}: {error}");
