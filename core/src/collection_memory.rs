@@ -494,12 +494,14 @@ impl FileSystem {
     /// `memory` is loaded, or too large.
     pub(crate) fn refresh(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         collection.check_alive()?;
-        self.put_away_if_lost(collection);
-        let stage = collection.memory.read().stage;
-        if stage != Stage::Away && collection.pending.read().is_empty() {
-            return Ok(());
+        {
+            let memory = collection.memory.read();
+            if memory.stage != Stage::Away && collection.pending.read().is_empty() {
+                return Ok(());
+            }
         }
-        if stage == Stage::Away {
+        self.put_away_if_lost(collection);
+        if collection.memory.read().stage == Stage::Away {
             // The stored graph must not change while it is read.
             let _build = collection.build.write();
             return self.load(collection, executor);

@@ -231,6 +231,7 @@ pub(crate) struct Outcome {
     pub completeness: Completeness,
     pub examined: u64,
     pub unindexed: u64,
+    pub graph_damaged: bool,
     /// Some hits are newer than others, and a vector may be there as what it was and as what it is.
     pub followed: bool,
     /// The list of hits was as long as was asked for: there may be more behind them.
@@ -246,6 +247,7 @@ impl Outcome {
             completeness: Completeness::Exact,
             examined: 0,
             unindexed: 0,
+            graph_damaged: false,
             followed: false,
             full: false,
             lost: false,
@@ -265,6 +267,7 @@ impl Outcome {
         self.plan = self.plan.max(other.plan);
         self.examined += other.examined;
         self.unindexed += other.unindexed;
+        self.graph_damaged |= other.graph_damaged;
     }
 }
 
@@ -326,9 +329,9 @@ impl FileSystem {
         for query in request.queries.chunks_exact(row_bytes) {
             terms.try_push(self.host.kernels.check(&collection.schema.shape, query)?)?;
         }
-        Inode::load_directory(&self.reader(), request.scope)?;
-
-        self.refresh(&collection, executor)?;
+        if request.scope != ROOT_INODE {
+            Inode::load_directory(&self.reader(), request.scope)?;
+        }
         let mut scratch = collection.scratches.write().pop().unwrap_or_default();
         let result = self.search_with(request, &collection, &terms, executor, &mut scratch, each);
         {
@@ -370,7 +373,6 @@ impl FileSystem {
         let mut total = Outcome::exact(SearchPlan::ExactScope);
         let (mut handed, mut stopped) = (0, false);
         let row_bytes = collection.row_bytes();
-        let graph_damaged = collection.memory.read().graph_damaged;
         let queries = request.queries.chunks_exact(row_bytes.max(1)).zip(terms);
         for (number, (query, term)) in queries.enumerate() {
             let query = (query, *term);
@@ -383,15 +385,17 @@ impl FileSystem {
             for _ in 0..PASSES {
                 // Notes that come in during a long request are taken in as well.
                 self.refresh(collection, executor)?;
-                let (version, rows) = {
-                    let memory = collection.memory.read();
-                    (memory.version, memory.live.len())
-                };
-                if listing && listed_at != Some(version) {
-                    // Read after the refresh, so that no row is older than what is in memory.
-                    let most = LISTED_ROWS.max((rows / LISTED_SHARE) as usize);
-                    listing = walk.list(self, collection, most)?;
-                    listed_at = Some(version);
+                if listing {
+                    let (version, rows) = {
+                        let memory = collection.memory.read();
+                        (memory.version, memory.live.len())
+                    };
+                    if listed_at != Some(version) {
+                        // Read after the refresh, so that no row is older than what is in memory.
+                        let most = LISTED_ROWS.max((rows / LISTED_SHARE) as usize);
+                        listing = walk.list(self, collection, most)?;
+                        listed_at = Some(version);
+                    }
                 }
                 let k = request.k.saturating_add(spare);
                 let index = Request { k, effort: index.effort.max(k), ..index };
@@ -453,7 +457,7 @@ impl FileSystem {
             hits: handed,
             examined: total.examined,
             unindexed: total.unindexed,
-            graph_damaged,
+            graph_damaged: total.graph_damaged,
             nanoseconds: 0,
         })
     }
@@ -471,10 +475,11 @@ impl FileSystem {
     ) -> Result<Option<Outcome>> {
         let collection = asked.collection;
         let memory = collection.memory.read();
-        let codec = memory.codec;
+        let (codec, graph_damaged) = (memory.codec, memory.graph_damaged);
         if memory.is_too_large() || (asked.request.exact && codec.is_some()) {
             drop(memory);
-            return self.search_device(asked, query, judge, scratches, best).map(Some);
+            let outcome = self.search_device(asked, query, judge, scratches, best)?;
+            return Ok(Some(Outcome { graph_damaged, ..outcome }));
         }
         if !memory.is_loaded() {
             return Ok(None);
@@ -489,6 +494,7 @@ impl FileSystem {
         }
         let memories = (&mut *scratches, &mut *best);
         let mut outcome = search_memory(self, asked, &memory, sought, judge, executor, memories)?;
+        outcome.graph_damaged = graph_damaged;
         // Rows that the tree has and memory does not yet.
         let behind = rows_behind(&memory, asked.listed.unwrap_or_default())?;
         drop(memory);
