@@ -211,6 +211,8 @@ int vexfs_core_zero_range(const struct vexfs_core *core, u64 number, u64 offset,
 			  bool keep_size);
 int vexfs_core_clone_range(const struct vexfs_core *core, u64 from, u64 from_offset, u64 to,
 			   u64 to_offset, u64 length);
+int vexfs_core_dedupe_range(const struct vexfs_core *core, u64 from, u64 from_offset, u64 to,
+			    u64 to_offset, u64 length);
 int vexfs_core_extents(const struct vexfs_core *core, u64 number, u64 offset,
 		       vexfs_each_extent each, void *context);
 

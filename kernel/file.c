@@ -267,17 +267,24 @@ out:
 	return error;
 }
 
-/* Shares a range of blocks; the inodes are locked, and their sizes those that the core knows. */
-static int share(struct inode *source, loff_t from, struct inode *target, loff_t to, loff_t length)
+/*
+ * Shares a range of blocks, whose bytes are the same to `dedupe`; the inodes are locked, and their sizes
+ * those that the core knows.
+ */
+static int share(struct inode *source, loff_t from, struct inode *target, loff_t to, loff_t length,
+		 bool dedupe)
 {
+	struct vexfs_core *core = vexfs_core_of(source);
 	loff_t end = to + length;
 	int error = vexfs_settle_range(target, to, end - 1);
 
 	if (error)
 		return error;
 	WRITE_ONCE(VEXFS_I(target)->perhaps_unwritten, true);
-	error = vexfs_core_clone_range(vexfs_core_of(source), source->i_ino, from, target->i_ino, to,
-				       length);
+	if (dedupe)
+		error = vexfs_core_dedupe_range(core, source->i_ino, from, target->i_ino, to, length);
+	else
+		error = vexfs_core_clone_range(core, source->i_ino, from, target->i_ino, to, length);
 	vexfs_settled(target);
 	if (!error && end > i_size_read(target)) {
 		vexfs_zero_behind_end(target, i_size_read(target));
@@ -309,7 +316,7 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 	/* The core's sizes have to be those of the page cache. */
 	error = filemap_write_and_wait(source->i_mapping) ?: filemap_write_and_wait(target->i_mapping);
 	if (!error && length)
-		error = share(source, from, target, to, length);
+		error = share(source, from, target, to, length, dedupe);
 	/* A file cloned as a whole carries its vectors. */
 	if (!error && whole) {
 		u64 cloned;

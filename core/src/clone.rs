@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-//! Cloning ranges of files: two extents name the same blocks, and a write to either goes elsewhere.
+//! Sharing ranges of files: two extents name the same blocks, and a write to either goes elsewhere.
 
 use crate::error::{Error, Result};
 use crate::extent::{self, Extent, Survey};
@@ -7,6 +7,7 @@ use crate::file::{STEP_EXTENTS, add_blocks, end_of, load_file};
 use crate::filesystem::FileSystem;
 use crate::host::Timestamp;
 use crate::inline;
+use crate::inode::Inode;
 use crate::layout::{BLOCK_LOG2_RANGE, EXTENT_BLOCKS_MAX, EXTENT_SHARED, FILE_BYTES_MAX};
 use crate::shared;
 use crate::stream;
@@ -59,7 +60,43 @@ impl FileSystem {
         to_offset: u64,
         length: u64,
     ) -> Result<()> {
-        let now = self.host.clock.now();
+        self.share_range(from, from_offset, to, to_offset, length, Some(self.host.clock.now()))
+    }
+
+    /// Lets `length` bytes of file `to` at `to_offset`, which are those of file `from` at `from_offset`
+    /// already, share blocks with these, as `FIDEDUPERANGE` of Linux does. That they are the same is
+    /// the caller's word. `to` keeps its times and content version. Bytes of a small file in the
+    /// tree are left there.
+    ///
+    /// Errors: as [`FileSystem::clone_range`], and `Invalid` for a range behind the end of `to`.
+    pub fn dedupe_range(
+        &self,
+        from: u64,
+        from_offset: u64,
+        to: u64,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let size = load_file(&self.reader(), to)?.size;
+        if length == 0 {
+            return Ok(());
+        }
+        if end_of(to_offset, length)? > size {
+            return Err(Error::Invalid("range behind the end of the file to deduplicate"));
+        }
+        self.share_range(from, from_offset, to, to_offset, length, None)
+    }
+
+    /// As [`FileSystem::clone_range`] at the time `now`; without one the bytes stay the same.
+    fn share_range(
+        &self,
+        from: u64,
+        from_offset: u64,
+        to: u64,
+        to_offset: u64,
+        length: u64,
+        now: Option<Timestamp>,
+    ) -> Result<()> {
         let (source, target, log2) = {
             let tree = self.reader();
             (load_file(&tree, from)?, load_file(&tree, to)?, tree.state.block_log2)
@@ -85,6 +122,9 @@ impl FileSystem {
             return Ok(());
         }
         if inline::is_inline(&source) {
+            if now.is_none() {
+                return Ok(());
+            }
             let bytes = inline::load(&self.reader(), from, &source)?;
             let bytes = bytes.get(from_offset as usize..).unwrap_or(&[]);
             return self.write(to, to_offset, bytes.get(..length as usize).unwrap_or(bytes));
@@ -113,7 +153,7 @@ impl FileSystem {
         }
         self.change_file(to, 1, false, |_, inode| {
             inode.size = inode.size.max(to_end);
-            inode.touch_content(now);
+            touch(inode, now);
             Ok(())
         })
     }
@@ -161,13 +201,13 @@ impl FileSystem {
     }
 
     /// Makes blocks `from..to` of a file a hole, stepwise.
-    fn clear_range(&self, number: u64, from: u64, to: u64, now: Timestamp) -> Result<()> {
+    fn clear_range(&self, number: u64, from: u64, to: u64, now: Option<Timestamp>) -> Result<()> {
         let mut to = to;
         loop {
             let reached = self.remove_step(number, from, to, STEP_EXTENTS, |tree, removed| {
                 let mut inode = load_file(tree, number)?;
                 add_blocks(&mut inode, number, -(removed.blocks as i64))?;
-                inode.touch_content(now);
+                touch(&mut inode, now);
                 inode.store(tree, number)?;
                 Ok(removed.reached)
             })?;
@@ -179,7 +219,7 @@ impl FileSystem {
     }
 
     /// Clones some extents from `range.at` on, where there is one, as one operation.
-    fn clone_step(&self, range: &mut Range, now: Timestamp) -> Result<()> {
+    fn clone_step(&self, range: &mut Range, now: Option<Timestamp>) -> Result<()> {
         let blocks = (range.end - range.at).min(STEP_CLONED * u64::from(EXTENT_BLOCKS_MAX));
         let items = {
             let tree = self.reader();
@@ -205,11 +245,18 @@ impl FileSystem {
             add_blocks(&mut inode, range.to, growth)?;
             // With the blocks, so that none lies behind the end of the file.
             inode.size = inode.size.max(range.size(tree.state.block_log2));
-            inode.touch_content(now);
+            touch(&mut inode, now);
             inode.store(tree, range.to)?;
             Ok(range)
         })?;
         if range.at == from.at { Err(Error::Busy) } else { Ok(()) }
+    }
+}
+
+/// Notes that the bytes have changed, if they have.
+fn touch(inode: &mut Inode, now: Option<Timestamp>) {
+    if let Some(now) = now {
+        inode.touch_content(now);
     }
 }
 

@@ -324,6 +324,28 @@ fn a_small_file_lives_in_the_tree_until_it_grows() {
 }
 
 #[test]
+fn the_same_bytes_share_blocks_and_stay_the_same() {
+    let memory = Memory::new(8 << 20);
+    let fs = format(&memory, 12);
+    let bytes: Vec<u8> = (0..300_000u32).map(|i| (i / 5) as u8).collect();
+    let (a, b) = (create(&fs, "a"), create(&fs, "b"));
+    fs.write(a, 0, &bytes).unwrap();
+    fs.write(b, 0, &bytes).unwrap();
+    fs.commit().unwrap();
+    fs.commit().unwrap();
+    let (before, free) = (fs.inode(b).unwrap(), fs.status().blocks_free);
+    assert!(matches!(fs.dedupe_range(a, 0, b, 4096, 300_000), Err(Error::Invalid(_))));
+    fs.dedupe_range(a, 0, b, 0, 300_000).unwrap();
+    assert_eq!(fs.inode(b).unwrap(), before);
+    fs.commit().unwrap();
+    fs.commit().unwrap();
+    assert!(fs.status().blocks_free >= free + 70, "{} free", fs.status().blocks_free);
+    fs.write(a, 100, b"changed").unwrap();
+    assert!(read(&fs, b, 0, 300_000) == bytes);
+    audit(&fs);
+}
+
+#[test]
 fn a_huge_sparse_file_is_cheap() {
     let memory = Memory::new(8 << 20);
     let fs = format(&memory, 12);

@@ -6,6 +6,7 @@ use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -14,7 +15,8 @@ pub const TESTS: &[Test] = &[
     ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
     ("ranges_are_taken_out_and_put_in", ranges_are_taken_out_and_put_in),
     ("clones_share_until_written", clones_share_until_written),
-    ("ranges_are_copied_and_deduplicated", ranges_are_copied_and_deduplicated),
+    ("ranges_are_copied", ranges_are_copied),
+    ("the_same_bytes_share_blocks_and_no_time_changes", the_same_bytes_share_blocks),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
     ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
 ];
@@ -128,7 +130,7 @@ fn clones_share_until_written(dir: &Path) {
     assert_same(&content(&to), &changed, "clone, changed");
 }
 
-fn ranges_are_copied_and_deduplicated(dir: &Path) {
+fn ranges_are_copied(dir: &Path) {
     let (from, to) = (dir.join("from"), dir.join("to"));
     let bytes = noise(7, 400_000);
     fs::write(&from, &bytes).expect("write");
@@ -150,6 +152,56 @@ fn ranges_are_copied_and_deduplicated(dir: &Path) {
     rustix::fs::sync();
     drop_caches();
     assert_same(&content(&to), &model, "copied, from the device");
+}
+
+/// `FIDEDUPERANGE` for one target: how many bytes share blocks now, or none if they differ.
+fn dedupe(from: &File, at: u64, length: u64, to: &File, to_at: u64) -> Option<u64> {
+    const FIDEDUPERANGE: u32 = 0xc018_9436;
+    const DIFFERS: u64 = 1;
+    // struct file_dedupe_range with one struct file_dedupe_range_info.
+    let mut request = [at, length, 1, to.as_raw_fd() as u64, to_at, 0, 0];
+    // SAFETY: the request is as long as its count of targets says, and lives through the call.
+    let result = unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE as _, request.as_mut_ptr()) };
+    assert_eq!(result, 0, "FIDEDUPERANGE: {}", std::io::Error::last_os_error());
+    let [.., shared, status] = request;
+    assert!(status <= DIFFERS, "FIDEDUPERANGE: status {}", status as i32);
+    (status == 0).then_some(shared)
+}
+
+fn the_same_bytes_share_blocks(dir: &Path) {
+    const LENGTH: u64 = 4 << 20;
+    let times = |file: &File| {
+        let stat = file.metadata().expect("stat");
+        (stat.modified().expect("mtime"), stat.ctime(), stat.ctime_nsec())
+    };
+    let free = |file: &File| {
+        file.sync_all().expect("fsync");
+        rustix::fs::sync();
+        rustix::fs::fstatvfs(file).expect("statvfs").f_bfree * 4096
+    };
+    // Of whole blocks and in the tree; with a hole, which takes none of the target's blocks.
+    for (name, length) in [("large", LENGTH), ("small", 100)] {
+        let (from, to) = (dir.join(format!("{name} from")), dir.join(format!("{name} to")));
+        let mut bytes = noise(14, length as usize);
+        let (source, target) = (create(&from), create(&to));
+        source.set_len(length).expect("a hole at the end");
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0);
+        source.write_all_at(&bytes[..half], 0).expect("write");
+        target.write_all_at(&bytes, 0).expect("write");
+        let (free_before, times_before) = (free(&target), times(&target));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(dedupe(&source, 0, length, &target, 0), Some(length), "{name}");
+        assert_eq!(times(&target), times_before, "{name}");
+        let gained = free(&target).saturating_sub(free_before);
+        assert!(length != LENGTH || gained > LENGTH * 3 / 4, "{gained} bytes were gained");
+        drop_caches();
+        assert_same(&content(&to), &bytes, "deduplicated");
+        assert_eq!(times(&target), times_before, "{name}, after writing back");
+        target.write_all_at(b"x", length / 3).expect("write");
+        assert_eq!(dedupe(&source, 0, length, &target, 0), None, "{name}");
+        assert_same(&content(&from)[..half], &bytes[..half], "the source");
+    }
 }
 
 fn a_full_disk_says_so_and_recovers(dir: &Path) {

@@ -144,6 +144,19 @@ pub extern "C" fn vexfs_core_clone_range(
     status(file_system.clone_range(from, from_offset, to, to_offset, length))
 }
 
+/// Lets `length` bytes of one file that are the same in another share its blocks.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_dedupe_range(
+    file_system: &FileSystem,
+    from: u64,
+    from_offset: u64,
+    to: u64,
+    to_offset: u64,
+    length: u64,
+) -> i32 {
+    status(file_system.dedupe_range(from, from_offset, to, to_offset, length))
+}
+
 /// Makes the content of one file that of another, all at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_core_replace_content(file_system: &FileSystem, from: u64, to: u64) -> i32 {
