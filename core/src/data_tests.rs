@@ -324,6 +324,37 @@ fn a_small_file_lives_in_the_tree_until_it_grows() {
 }
 
 #[test]
+fn what_is_shared_is_told_by_the_block() {
+    let memory = Memory::new(8 << 20);
+    let fs = format(&memory, 12);
+    let (whole, copy) = (create(&fs, "whole"), create(&fs, "copy"));
+    fs.write(whole, 0, &std::vec![1; 20 * 4096]).unwrap();
+    let listed = |number, offset| {
+        let mut listed = Vec::new();
+        fs.extents(number, offset, &mut |info| {
+            listed.push((info.offset / 4096, info.length / 4096, info.shared, info.last));
+            true
+        })
+        .unwrap();
+        listed
+    };
+    assert_eq!(listed(whole, 0), [(0, 20, false, true)]);
+    assert_eq!(listed(whole, 9 * 4096), [(0, 20, false, true)]);
+    // The same blocks twice more within a longer run: two counts, both of them shared.
+    fs.clone_range(whole, 4 * 4096, copy, 0, 6 * 4096).unwrap();
+    fs.clone_range(whole, 6 * 4096, copy, 10 * 4096, 2 * 4096).unwrap();
+    let parts = [(0, 4, false, false), (4, 6, true, false), (10, 10, false, true)];
+    assert_eq!(listed(whole, 0), parts);
+    assert_eq!(listed(whole, 5 * 4096), parts[1..]);
+    assert_eq!(listed(whole, 10 * 4096), parts[2..]);
+    assert_eq!(listed(copy, 0), [(0, 6, true, false), (10, 2, true, true)]);
+    // With the last other name for them they are nobody else's any more.
+    fs.truncate(copy, 0).unwrap();
+    assert_eq!(listed(whole, 0), [(0, 20, false, true)]);
+    audit(&fs);
+}
+
+#[test]
 fn the_same_bytes_share_blocks_and_stay_the_same() {
     let memory = Memory::new(8 << 20);
     let fs = format(&memory, 12);

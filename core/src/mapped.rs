@@ -89,7 +89,7 @@ pub struct ExtentInfo {
     pub device_offset: u64,
     /// `Unwritten`, `Written` or `Inline`.
     pub state: MappedState,
-    /// Other extents name blocks of it.
+    /// Other extents name each of its blocks.
     pub shared: bool,
     /// Nothing follows.
     pub last: bool,
@@ -318,7 +318,7 @@ impl FileSystem {
     }
 
     /// Calls `each` with the extents that meet the bytes from `offset` on, in order, until it
-    /// returns false. What changes meanwhile may be seen in part.
+    /// returns false; of one that is shared in part, with the parts that do. What changes meanwhile may be seen in part.
     pub fn extents(
         &self,
         number: u64,
@@ -358,15 +358,26 @@ impl FileSystem {
                         more = true;
                         return Ok(false);
                     }
+                    let mut rest = Some(*extent);
+                    while let Some(part) = rest {
+                        let (shared, blocks) = match part.may_be_shared() {
+                            true => shared::first_part(&tree, part.run())?,
+                            false => (false, part.length),
+                        };
+                        let end = part.logical + blocks.max(1);
+                        rest = part.part(end, part.end());
+                        if end > at {
+                            batch.try_push(ExtentInfo {
+                                offset: part.logical << log2,
+                                length: blocks << log2,
+                                device_offset: part.block << log2,
+                                state: state_of(extent),
+                                shared,
+                                last: false,
+                            })?;
+                        }
+                    }
                     at = extent.end();
-                    batch.try_push(ExtentInfo {
-                        offset: extent.logical << log2,
-                        length: extent.length << log2,
-                        device_offset: extent.block << log2,
-                        state: state_of(extent),
-                        shared: extent.may_be_shared() && shared::any(&tree, extent.run())?,
-                        last: false,
-                    })?;
                     Ok(true)
                 })?;
             }

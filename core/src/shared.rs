@@ -68,9 +68,13 @@ fn ending_at_or_over(tree: &Tree, at: Key) -> Result<Option<Counted>> {
     }
 }
 
-/// Whether any block of `run` has more than one reference.
-pub(crate) fn any(tree: &Tree, run: Run) -> Result<bool> {
-    Ok(find(tree, run.start)?.is_some_and(|counted| counted.run.start < run.end()))
+/// Whether the first block of `run` has more than one reference, and how many from there on are as it.
+pub(crate) fn first_part(tree: &Tree, run: Run) -> Result<(bool, u64)> {
+    let Some(counted) = find(tree, run.start)? else { return Ok((false, run.length)) };
+    Ok(match counted.run.start.checked_sub(run.start) {
+        None | Some(0) => (true, counted.run.end().min(run.end()).saturating_sub(run.start)),
+        Some(before) => (false, before.min(run.length)),
+    })
 }
 
 /// Adds a reference to each block of `run`, all in use.
