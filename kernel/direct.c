@@ -121,7 +121,7 @@ static int direct_fill_by_core(struct inode *inode, struct vexfs_direct *direct,
 		s64 got = vexfs_core_read(vexfs_core_of(inode), inode->i_ino, pos, data, block);
 
 		if (got < 0)
-			return got;
+			return vexfs_check_read(inode, got, pos);
 		memset(data + got, 0, block - got);
 	}
 	return 0;
@@ -142,7 +142,7 @@ static int direct_fill_some(struct inode *inode, struct vexfs_direct *direct, lo
 					   direct->sums + (done >> log2));
 
 		if (error)
-			return error;
+			return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 		part = min_t(u64, bytes - done, mapping.blocks << log2);
 		if (mapping.state == VEXFS_STATE_WRITTEN) {
 			*bio = direct_transfer(inode, direct, REQ_OP_READ, mapping.device_block, done,
@@ -168,7 +168,7 @@ static int direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t 
 	unsigned int log2 = inode->i_blkbits, pieces = 0, piece;
 	struct bio *bio = NULL;
 	int error = direct_fill_some(inode, direct, pos, bytes, &pieces, &bio);
-	int failure = bio ? direct_wait(bio) : 0;
+	int failure = bio ? vexfs_check_bytes(inode, direct_wait(bio)) : 0;
 
 	error = error ?: failure;
 	for (piece = 0; piece < pieces && !error; piece++) {
@@ -245,7 +245,7 @@ ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
 	}
 	inode_unlock_shared(inode);
 	file_accessed(iocb->ki_filp);
-	return total ?: vexfs_check(inode->i_sb, some, "data", inode->i_ino);
+	return total ?: some;
 }
 
 /* Writes one bounced stretch of whole blocks. */
@@ -261,7 +261,7 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 	int error;
 
 	if (count < 0)
-		return count;
+		return vexfs_check(inode->i_sb, count, "data", inode->i_ino);
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	for (i = 0; i < bytes >> log2; i++)
 		direct->sums[i] = direct_sum(direct, i << log2, log2);
@@ -271,10 +271,12 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 				      direct->pieces[piece].blocks << log2, bio);
 		done += direct->pieces[piece].blocks << log2;
 	}
-	error = direct_wait(bio);
+	error = vexfs_check_bytes(inode, direct_wait(bio));
 	if (!error)
-		error = vexfs_core_complete(core, inode->i_ino, direct->pieces, count, direct->sums,
-					    pos + bytes);
+		error = vexfs_check(inode->i_sb,
+				    vexfs_core_complete(core, inode->i_ino, direct->pieces, count,
+							direct->sums, pos + bytes),
+				    "data", inode->i_ino);
 	for (piece = 0; piece < count && error; piece++)
 		vexfs_core_cancel(core, &direct->pieces[piece], 0);
 	return error;
@@ -334,5 +336,5 @@ ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 		iocb->ki_pos += some;
 		total += some;
 	}
-	return total ?: vexfs_check(inode->i_sb, some, "data", inode->i_ino);
+	return total ?: some;
 }

@@ -59,7 +59,7 @@ int vexfs_read_by_core(struct inode *inode, struct folio *folio, size_t offset, 
 			memset(data + got, 0, part - got);
 		kunmap_local(data);
 		if (got < 0)
-			return vexfs_check(inode->i_sb, got, "data", inode->i_ino);
+			return vexfs_check_read(inode, got, at);
 		at += part;
 		offset += part;
 		bytes -= part;
@@ -77,7 +77,7 @@ static void finish_read(struct vexfs_io *io)
 	struct folio_iter range;
 
 	if (error)
-		vexfs_check(inode->i_sb, -EIO, "data", inode->i_ino);
+		vexfs_check_bytes(inode, -EIO);
 	bio_for_each_folio_all(range, &io->bio) {
 		int this = error;
 

@@ -251,7 +251,7 @@ static void finish_write(struct vexfs_io *io)
 	u64 size;
 
 	if (error) {
-		vexfs_check(inode->i_sb, -EIO, "data", inode->i_ino);
+		vexfs_check_bytes(inode, -EIO);
 		vexfs_core_cancel(core, &io->piece, 0);
 		vexfs_claims_used(inode, &io->piece);
 		release_written(io, error);

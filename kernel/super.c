@@ -50,6 +50,26 @@ static void shut_down(struct work_struct *work)
 	vexfs_error(sb, "mounted read-only from now on");
 }
 
+static bool is_damage(int error)
+{
+	return error == -EUCLEAN || error == -EBADMSG;
+}
+
+/* Counts damage or a failure of the device, and tells of it. */
+static void tell(struct super_block *sb, int error, const char *what, u64 place)
+{
+	struct vexfs_super *super = VEXFS_SB(sb);
+
+	atomic64_inc(&super->errors);
+	trace_vexfs_error(sb->s_dev, what, place, error);
+	if (super->stopped)
+		return;
+	if (is_damage(error))
+		vexfs_error(sb, "%s of %llu: damaged (%d); run fsck.vexfs", what, place, error);
+	else
+		vexfs_error(sb, "%s of %llu: the device failed (%d)", what, place, error);
+}
+
 /*
  * Passes an error of the core on. Damage and failures of the device are told of in the log, and
  * what errors= says is done.
@@ -57,23 +77,41 @@ static void shut_down(struct work_struct *work)
 int vexfs_check(struct super_block *sb, int error, const char *what, u64 place)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
-	bool damage = error == -EUCLEAN || error == -EBADMSG;
 
-	if (likely(error >= 0) || (!damage && error != -EIO))
+	if (likely(error >= 0) || (!is_damage(error) && error != -EIO))
 		return error;
-	atomic64_inc(&super->errors);
-	trace_vexfs_error(sb->s_dev, what, place, error);
+	tell(sb, error, what, place);
 	if (super->stopped)
 		return error;
-	if (damage)
-		vexfs_error(sb, "%s of %llu: damaged (%d); run fsck.vexfs", what, place, error);
-	else
-		vexfs_error(sb, "%s of %llu: the device failed (%d)", what, place, error);
 	if (super->options.on_error == VEXFS_ERRORS_PANIC)
 		panic("VexFS (%s): panic forced after error\n", sb->s_id);
 	if (super->options.on_error == VEXFS_ERRORS_REMOUNT_RO || vexfs_core_is_read_only(super->core))
 		queue_work(vexfs_unbound_queue, &super->shut_down);
 	return error;
+}
+
+/*
+ * Passes an error on that says that bytes of a file are damaged, or that the device did not take or give
+ * them. It is told of, and is the matter of who reads or writes them: errors= is about what others
+ * depend on.
+ */
+int vexfs_check_bytes(struct inode *inode, int error)
+{
+	if (is_damage(error) || error == -EIO)
+		tell(inode->i_sb, error, "data", inode->i_ino);
+	return error;
+}
+
+/* Passes an error on of reading at a place in a file: its bytes, or what tells where they are. */
+int vexfs_check_read(struct inode *inode, int error, loff_t pos)
+{
+	struct vexfs_mapping mapping;
+	u32 sum;
+
+	if (error >= 0 || vexfs_core_map(vexfs_core_of(inode), inode->i_ino, pos >> inode->i_blkbits,
+					 1, &mapping, &sum))
+		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	return vexfs_check_bytes(inode, error);
 }
 
 /* ---- making it durable ---- */

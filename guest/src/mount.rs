@@ -2,18 +2,24 @@
 //! Mounting: options, again with others, freezing, shutting down, what is not a VexFS.
 
 use crate::MountTest;
-use crate::support::{Mounted, assert_same, content, noise, run};
+use crate::support::{Mounted, assert_same, content, create, drop_caches, noise, place_of, run};
+use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+/// A buffer for reading around the cache.
+#[repr(align(4096))]
+struct Aligned([u8; 4096]);
+
 pub const TESTS: &[MountTest] = &[
     ("options_are_taken_shown_and_refused", options_are_taken_shown_and_refused),
     ("mounted_again_with_other_options", mounted_again_with_other_options),
     ("a_frozen_file_system_waits", a_frozen_file_system_waits),
     ("shut_down_it_fails_and_keeps_what_was_synced", shut_down),
+    ("damaged_bytes_are_their_readers_matter", damaged_bytes),
     ("other_devices_are_refused", other_devices_are_refused),
     ("the_tools_and_the_kernel_agree", the_tools_and_the_kernel_agree),
     ("labels_are_set_and_kept", labels_are_set_and_kept),
@@ -110,6 +116,40 @@ fn shut_down(mounted: &Mounted) {
         mounted.unmount();
         mounted.check();
     }
+}
+
+fn damaged_bytes(mounted: &Mounted) {
+    let bytes = noise(15, 100_000);
+    let damaged = ["first", "second"].map(|name| mounted.directory.join(name));
+    mounted.mount("");
+    for path in &damaged {
+        fs::write(path, &bytes).expect("write");
+    }
+    rustix::fs::sync();
+    let places = damaged.each_ref().map(|path| place_of(&File::open(path).expect("open")));
+    mounted.unmount();
+    let device = File::options().write(true).open(&mounted.device).expect("open");
+    for place in places {
+        device.write_all_at(&[0x55; 4096], place).expect("damage");
+    }
+    device.sync_all().expect("fsync");
+    mounted.mount("errors=remount-ro");
+    drop_caches();
+    assert!(fs::read(&damaged[0]).is_err(), "a damaged block was read");
+    let file = rustix::fs::open(&damaged[1], OFlags::RDONLY | OFlags::DIRECT, Mode::empty());
+    let mut buffer = Aligned([0; 4096]);
+    rustix::io::read(file.expect("open"), &mut buffer.0).expect_err("a damaged block was read");
+    // What would stop all writing does so a moment later.
+    std::thread::sleep(Duration::from_millis(200));
+    let mut file = create(&mounted.directory.join("another"));
+    file.write_all(&bytes).and_then(|()| file.sync_all()).expect("others go on");
+    let mut healed = create(&damaged[0]);
+    healed.write_all(&bytes).and_then(|()| healed.sync_all()).expect("written anew");
+    drop_caches();
+    assert_same(&content(&damaged[0]), &bytes, "written anew");
+    fs::remove_file(&damaged[1]).expect("remove");
+    drop((file, healed));
+    mounted.unmount();
 }
 
 fn other_devices_are_refused(mounted: &Mounted) {

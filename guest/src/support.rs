@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -161,4 +162,17 @@ pub fn assert_same(found: &[u8], wanted: &[u8], what: &str) {
 /// The errno of a result that must be an error.
 pub fn errno<T>(result: Result<T, rustix::io::Errno>) -> i32 {
     result.err().expect("an error").raw_os_error()
+}
+
+/// Where on the device the first byte of a file is.
+pub fn place_of(file: &File) -> u64 {
+    const FIEMAP: u32 = 0xc020_660b;
+    // The request, and one extent.
+    let mut map = [0u64; 11];
+    map[1] = u64::MAX;
+    map[3] = 1;
+    // SAFETY: the request says that there is room for one extent, as there is.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, map.as_mut_ptr()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    map[5]
 }

@@ -2,10 +2,9 @@
 //! The tracepoints, as tracefs tells of them.
 
 use crate::MountTest;
-use crate::support::{Mounted, create, drop_caches, noise};
+use crate::support::{Mounted, create, drop_caches, noise, place_of};
 use crate::vectors::{DIMENSION, command, create_collection, put, search, vectors};
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use vexfs_uapi as uapi;
@@ -33,19 +32,6 @@ fn number(trace: &str, event: &str, word: &str) -> u64 {
     let mut words = line.split_whitespace().skip_while(|found| *found != word);
     let value = words.nth(1).unwrap_or_else(|| panic!("no {word} in {line}"));
     value.parse().unwrap_or_else(|_| panic!("{word} in {line}"))
-}
-
-/// Where on the device the first byte of a file is.
-fn place_of(file: &File) -> u64 {
-    const FIEMAP: u32 = 0xc020_660b;
-    // The request, and one extent.
-    let mut map = [0u64; 11];
-    map[1] = u64::MAX;
-    map[3] = 1;
-    // SAFETY: the request says that there is room for one extent, as there is.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, map.as_mut_ptr()) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    map[5]
 }
 
 fn tracepoints_tell_what_happens(mounted: &Mounted) {
