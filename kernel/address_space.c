@@ -20,7 +20,9 @@ static int report_iomap_begin(struct inode *inode, loff_t pos, loff_t length, un
 {
 	unsigned int log2 = inode->i_blkbits;
 	struct vexfs_extent extent = {};
-	u64 block = pos >> log2, end, found;
+	u64 block = pos >> log2, end = ((pos + length - 1) >> log2) + 1, found = block;
+	/* Before the core is asked: what was written back until then it has. */
+	u64 blocks = vexfs_claims_next(inode, &found, end);
 	int error = vexfs_core_extents(vexfs_core_of(inode), inode->i_ino, pos, note_extent, &extent);
 
 	if (error)
@@ -36,14 +38,12 @@ static int report_iomap_begin(struct inode *inode, loff_t pos, loff_t length, un
 			      extent.state == VEXFS_STATE_INLINE ? IOMAP_INLINE : IOMAP_UNWRITTEN;
 		return 0;
 	}
-	/* A hole, but for what is dirty in the cache. */
-	end = ((pos + length - 1) >> log2) + 1;
-	if (extent.length)
-		end = min(end, extent.offset >> log2);
-	found = vexfs_claims_next(inode, block, end);
+	/* A hole, but for what is dirty in the cache or on its way to the device. */
 	iomap->type = found == block ? IOMAP_DELALLOC : IOMAP_HOLE;
 	if (found == block)
-		found += vexfs_claims_run(inode, block, end - block);
+		found += blocks;
+	if (extent.length)
+		found = min_t(u64, found, extent.offset >> log2);
 	iomap->offset = (loff_t)block << log2;
 	iomap->length = (loff_t)(found - block) << log2;
 	return 0;

@@ -26,6 +26,7 @@ struct vexfs_io {
 	u32 *sums; /* of its blocks */
 	unsigned int room; /* for so many of them */
 	struct vexfs_piece piece; /* what is written */
+	unsigned int growing; /* by how many blocks the file becomes larger by it */
 	/* What is written is a copy; these are the ranges that it is of. */
 	struct vexfs_range *copied;
 	unsigned int copied_count;
@@ -35,11 +36,12 @@ struct vexfs_io {
 
 /* claims.c */
 int vexfs_claims_add(struct inode *inode, u64 first, u64 end);
-void vexfs_claims_use(struct inode *inode, const struct vexfs_piece *piece, u64 blocks);
-void vexfs_claims_used(struct inode *inode, const struct vexfs_piece *piece);
+void vexfs_claims_use(struct inode *inode, const struct vexfs_piece *piece, u64 blocks,
+		      unsigned int *growing);
+void vexfs_claims_used(struct inode *inode, const struct vexfs_piece *piece, unsigned int growing);
 u64 vexfs_claims_reserved(struct inode *inode, u64 first, u64 end);
 u64 vexfs_claims_run(struct inode *inode, u64 block, u64 limit);
-u64 vexfs_claims_next(struct inode *inode, u64 block, u64 end);
+u64 vexfs_claims_next(struct inode *inode, u64 *block, u64 end);
 
 /* page_io.c */
 struct vexfs_io *vexfs_io_new(struct inode *inode, blk_opf_t operation, u64 device_block,

@@ -240,6 +240,8 @@ int vexfs_core_map(const struct vexfs_core *core, u64 number, u64 block, u64 blo
 int vexfs_core_reserve(const struct vexfs_core *core, u64 blocks);
 int vexfs_core_unwritten(const struct vexfs_core *core, u64 number, u64 *block, u64 end,
 			 u64 *blocks);
+int vexfs_core_occupied(const struct vexfs_core *core, u64 number, u64 *block, u64 end,
+			u64 *blocks);
 void vexfs_core_unreserve(const struct vexfs_core *core, u64 blocks);
 s64 vexfs_core_allocate(const struct vexfs_core *core, u64 number, u64 block, u64 blocks,
 			u64 reserved, struct vexfs_piece *pieces);

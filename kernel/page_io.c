@@ -27,6 +27,7 @@ struct vexfs_io *vexfs_io_new(struct inode *inode, blk_opf_t operation, u64 devi
 	io->inode = inode;
 	io->verified = false;
 	io->room = blocks;
+	io->growing = 0;
 	io->copied = NULL;
 	io->copied_count = 0;
 	/* The kernel does not refuse so little. */

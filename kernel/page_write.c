@@ -253,7 +253,7 @@ static void finish_write(struct vexfs_io *io)
 	if (error) {
 		vexfs_check_bytes(inode, -EIO);
 		vexfs_core_cancel(core, &io->piece, 0);
-		vexfs_claims_used(inode, &io->piece);
+		vexfs_claims_used(inode, &io->piece, io->growing);
 		release_written(io, error);
 		return;
 	}
@@ -264,10 +264,10 @@ static void finish_write(struct vexfs_io *io)
 	} while (waits_for_memory(error, &tries));
 	if (error)
 		vexfs_core_cancel(core, &io->piece, 0);
-	vexfs_claims_used(inode, &io->piece);
 	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 	if (!vexfs_core_inode(core, inode->i_ino, &fields))
 		vexfs_take_blocks(inode, &fields);
+	vexfs_claims_used(inode, &io->piece, io->growing);
 	release_written(io, error);
 }
 
@@ -412,7 +412,7 @@ static void write_blocks(struct vexfs_writeback *writeback, struct folio *folio,
 		WARN_ON_ONCE(!add_blocks(writeback->io, folio, offset, blocks << log2, log2));
 	}
 	writeback->io->piece.blocks += blocks;
-	vexfs_claims_use(inode, piece, blocks);
+	vexfs_claims_use(inode, piece, blocks, &writeback->io->growing);
 	piece->block += blocks;
 	piece->device_block += blocks;
 	piece->blocks -= blocks;

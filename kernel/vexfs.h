@@ -85,7 +85,7 @@ struct vexfs_inode {
 	bool version_noted;
 	/* Some of the file's blocks may be unwritten. */
 	bool perhaps_unwritten;
-	/* The blocks that have space to be written to, and how many of it is reserved (claims.c). */
+	/* The blocks that have space to be written to, and by how many they make the file larger (claims.c). */
 	struct xarray claims;
 	u64 claimed;
 	struct mutex claims_lock;

@@ -145,11 +145,27 @@ impl FileSystem {
     /// The first blocks of logical blocks `block` to `end` that are unwritten and the file's alone, and
     /// how many they are: [`FileSystem::allocate`] gives them out without taking other space.
     pub fn unwritten(&self, number: u64, block: u64, end: u64) -> Result<Option<(u64, u64)>> {
+        self.first_blocks(number, block, end, extent::is_writable_in_place)
+    }
+
+    /// The first blocks of logical blocks `block` to `end` that the file has, written or not, and how
+    /// many they are: what is written in their place does not make it larger.
+    pub fn occupied(&self, number: u64, block: u64, end: u64) -> Result<Option<(u64, u64)>> {
+        self.first_blocks(number, block, end, |_| true)
+    }
+
+    fn first_blocks(
+        &self,
+        number: u64,
+        block: u64,
+        end: u64,
+        wanted: impl Fn(&Extent) -> bool,
+    ) -> Result<Option<(u64, u64)>> {
         let tree = self.reader();
         load_file(&tree, number)?;
         let mut found = None;
         extent::each(&tree, number, block, end, |extent, _| {
-            if extent::is_writable_in_place(extent) {
+            if wanted(extent) {
                 found = extent.part(block, end).map(|part| (part.logical, part.length));
             }
             Ok(found.is_none())

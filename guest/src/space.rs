@@ -12,11 +12,13 @@ use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     ("holes_are_found", holes_are_found),
+    ("what_is_being_written_back_is_no_hole", what_is_being_written_back_is_no_hole),
     ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
     ("ranges_are_taken_out_and_put_in", ranges_are_taken_out_and_put_in),
     ("clones_share_until_written", clones_share_until_written),
     ("ranges_are_copied", ranges_are_copied),
     ("the_same_bytes_share_blocks_and_no_time_changes", the_same_bytes_share_blocks),
+    ("what_is_overwritten_counts_once", what_is_overwritten_counts_once),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
     ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
 ];
@@ -38,6 +40,31 @@ fn holes_are_found(dir: &Path) {
         assert_eq!(seek(SeekFrom::Hole((1 << 40) - 1)).expect("hole"), (1 << 40) - 1);
     }
     assert!(file.metadata().expect("stat").blocks() <= 24);
+}
+
+fn what_is_being_written_back_is_no_hole(dir: &Path) {
+    const LENGTH: u64 = 16 << 20;
+    let bytes = noise(21, LENGTH as usize);
+    let seek = |file: &File, from| rustix::fs::seek(file, from).expect("seek");
+    for round in 0..20 {
+        let path = dir.join("f");
+        let file = create(&path);
+        file.write_all_at(&bytes, 0).expect("write");
+        let other = File::open(&path).expect("open");
+        let looks = std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| file.sync_all().expect("fsync"));
+            let mut looks = 0;
+            while !syncing.is_finished() {
+                let found = [SeekFrom::Data(0), SeekFrom::Hole(0)].map(|from| seek(&other, from));
+                assert_eq!(found, [0, LENGTH], "round {round}");
+                assert!(other.metadata().expect("stat").blocks() * 512 >= LENGTH, "round {round}");
+                looks += 1;
+            }
+            looks
+        });
+        assert!(looks > 0);
+        fs::remove_file(&path).expect("remove");
+    }
 }
 
 fn space_is_given_zeroed_and_taken(dir: &Path) {
@@ -202,6 +229,37 @@ fn the_same_bytes_share_blocks(dir: &Path) {
         assert_eq!(dedupe(&source, 0, length, &target, 0), None, "{name}");
         assert_same(&content(&from)[..half], &bytes[..half], "the source");
     }
+}
+
+fn what_is_overwritten_counts_once(dir: &Path) {
+    const HALF: usize = 256 << 10;
+    let file = create(&dir.join("f"));
+    let blocks = || file.metadata().expect("stat").blocks() * 512 / HALF as u64;
+    let settled = || {
+        file.sync_all().expect("fsync");
+        blocks()
+    };
+    // Written, a hole, space never written.
+    file.write_all_at(&noise(16, HALF), 0).expect("write");
+    file.set_len(3 * HALF as u64).expect("truncate");
+    let (keep, end) = (FallocateFlags::KEEP_SIZE, 2 * HALF as u64);
+    rustix::fs::fallocate(&file, keep, end, HALF as u64).expect("fallocate");
+    assert_eq!(settled(), 2);
+    for (at, wanted) in [(0, 2), (1, 3), (2, 3)] {
+        for _ in 0..2 {
+            file.write_all_at(&noise(17, HALF), (at * HALF) as u64).expect("write");
+            assert_eq!(blocks(), wanted, "part {at}, dirty");
+        }
+    }
+    assert_eq!(settled(), 3);
+    file.write_all_at(&noise(18, 3 * HALF), 0).expect("write");
+    assert_eq!((blocks(), settled()), (3, 3), "all of it");
+    // Cut while dirty, and what was cut off written again.
+    file.write_all_at(&noise(19, 3 * HALF), 0).expect("write");
+    file.set_len(HALF as u64).expect("truncate");
+    assert_eq!(blocks(), 1);
+    file.write_all_at(&noise(20, 2 * HALF), HALF as u64).expect("write");
+    assert_eq!((blocks(), settled()), (3, 3));
 }
 
 fn a_full_disk_says_so_and_recovers(dir: &Path) {

@@ -67,8 +67,40 @@ pub unsafe extern "C" fn vexfs_core_unwritten(
     blocks: *mut u64,
 ) -> i32 {
     // SAFETY: the caller's word.
+    unsafe { find_blocks(block, end, blocks, |from| file_system.unwritten(number, from, end)) }
+}
+
+/// Finds the first blocks that the file has from `block` on, before `end`, written or not; as
+/// [`vexfs_core_unwritten`].
+///
+/// # Safety
+/// `block` may be read and written to, `blocks` be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_core_occupied(
+    file_system: &FileSystem,
+    number: u64,
+    block: *mut u64,
+    end: u64,
+    blocks: *mut u64,
+) -> i32 {
+    // SAFETY: the caller's word.
+    unsafe { find_blocks(block, end, blocks, |from| file_system.occupied(number, from, end)) }
+}
+
+/// Moves `block` to the first of the blocks that `find` finds from there on, or to `end`, and writes how
+/// many they are.
+///
+/// # Safety
+/// `block` may be read and written to, `blocks` be written to.
+unsafe fn find_blocks(
+    block: *mut u64,
+    end: u64,
+    blocks: *mut u64,
+    find: impl Fn(u64) -> vexfs_core::Result<Option<(u64, u64)>>,
+) -> i32 {
+    // SAFETY: the caller's word.
     let from = unsafe { block.read() };
-    let found = file_system.unwritten(number, from, end).map(|found| {
+    let found = find(from).map(|found| {
         let (first, count) = found.unwrap_or((end, 0));
         // SAFETY: the caller's word.
         unsafe { block.write(first) };
