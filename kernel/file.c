@@ -167,6 +167,16 @@ static int vexfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u6
 	return error;
 }
 
+/* Makes what was done to `file` durable, if it is open, or marked, for that (O_DSYNC, chattr +S). */
+static int sync_changes(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!(file->f_flags & O_DSYNC) && !IS_SYNC(inode))
+		return 0;
+	return sync_inode_metadata(inode, 1) ?: vexfs_commit(inode->i_sb);
+}
+
 /* ---- space ---- */
 
 /*
@@ -262,9 +272,7 @@ unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 out:
 	inode_unlock(inode);
-	if (!error && file->f_flags & O_DSYNC)
-		error = vexfs_commit(inode->i_sb);
-	return error;
+	return error ?: sync_changes(file);
 }
 
 /*
@@ -333,7 +341,7 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 out:
 	filemap_invalidate_unlock_two(source->i_mapping, target->i_mapping);
 	unlock_two_nondirectories(source, target);
-	return error ?: length;
+	return error ?: sync_changes(to_file) ?: length;
 }
 
 const struct inode_operations vexfs_file_inode_operations = {

@@ -3,11 +3,11 @@
 
 use crate::MountTest;
 use crate::support::{Mounted, assert_same, content, create, drop_caches, noise, place_of, run};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Duration;
 
 /// A buffer for reading around the cache.
@@ -19,6 +19,7 @@ pub const TESTS: &[MountTest] = &[
     ("mounted_again_with_other_options", mounted_again_with_other_options),
     ("a_frozen_file_system_waits", a_frozen_file_system_waits),
     ("shut_down_it_fails_and_keeps_what_was_synced", shut_down),
+    ("changes_of_sync_files_are_durable", changes_of_sync_files_are_durable),
     ("damaged_bytes_are_their_readers_matter", damaged_bytes),
     ("other_devices_are_refused", other_devices_are_refused),
     ("the_tools_and_the_kernel_agree", the_tools_and_the_kernel_agree),
@@ -115,6 +116,47 @@ fn shut_down(mounted: &Mounted) {
         assert_eq!(mounted.directory.join("unsynced").exists(), how != 2, "way {how}");
         mounted.unmount();
         mounted.check();
+    }
+}
+
+fn changes_of_sync_files_are_durable(mounted: &Mounted) {
+    const NOT_EVEN_COMMIT: u32 = 2;
+    let bytes = noise(22, 100_000);
+    let [source, target, lost] =
+        ["source", "target", "lost"].map(|name| mounted.directory.join(name));
+    let clone = |file: &File| {
+        rustix::fs::ioctl_ficlone(file, File::open(&source).expect("open")).expect("clone");
+    };
+    let give = |file: &File| {
+        let length = bytes.len() as u64;
+        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length).expect("fallocate");
+    };
+    // By how the file is opened, and by its flag.
+    for (flagged, cloned) in [(false, false), (false, true), (true, false), (true, true)] {
+        mounted.format();
+        mounted.mount("commit=3600");
+        fs::write(&source, &bytes).expect("write");
+        let sync = if flagged { 0 } else { libc::O_SYNC };
+        let mut options = File::options();
+        let file = options.write(true).create(true).custom_flags(sync).open(&target).expect("open");
+        if flagged {
+            rustix::fs::ioctl_setflags(&file, IFlags::SYNC).expect("FS_IOC_SETFLAGS");
+        }
+        rustix::fs::sync();
+        if cloned {
+            clone(&file)
+        } else {
+            give(&file)
+        }
+        fs::write(&lost, b"x").expect("write");
+        let directory = File::open(&mounted.directory).expect("open");
+        assert_eq!(ioctl(&directory, SHUTDOWN, NOT_EVEN_COMMIT), 0);
+        drop((file, directory));
+        mounted.cycle();
+        assert!(!lost.exists());
+        let wanted = if cloned { bytes.clone() } else { vec![0; bytes.len()] };
+        assert_same(&content(&target), &wanted, &format!("flagged {flagged}, cloned {cloned}"));
+        mounted.unmount();
     }
 }
 
