@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Directories: names, and what is made, moved and removed under them. */
 
+#include <linux/compat.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
 #include <linux/mm.h>
@@ -297,28 +298,96 @@ static bool note_entry(void *context, const u8 *name, size_t name_bytes, u64 ino
 	return true;
 }
 
+/*
+ * A position of the core's has 56 bits: 0 and 1 for the two entries that every directory has, and from
+ * FIRST_POSITION on a hash. A 32-bit program may have a signed long for it, and its C library takes what
+ * does not fit for an error; so it is told the hash's upper bits. Entries that have those in common have
+ * one position: who comes back to it is given all of them. Who just reads on is not, as the open file
+ * has the whole position in `private_data`.
+ */
+#define FIRST_POSITION 256
+#define NARROW_SHIFT 25
+#define NARROW_FIRST 2
+#define NARROW_END S32_MAX
+
+static bool has_narrow_positions(const struct file *file)
+{
+	if (file->f_mode & FMODE_32BITHASH)
+		return true;
+	return IS_ENABLED(CONFIG_COMPAT) && !(file->f_mode & FMODE_64BITHASH) &&
+	       in_compat_syscall();
+}
+
+static loff_t narrow(u64 position)
+{
+	if (position < FIRST_POSITION)
+		return position;
+	return clamp_t(u64, position >> NARROW_SHIFT, NARROW_FIRST, NARROW_END - 1);
+}
+
+static u64 widen(loff_t position)
+{
+	if (position < NARROW_FIRST)
+		return position;
+	return position == NARROW_FIRST ? FIRST_POSITION : (u64)position << NARROW_SHIFT;
+}
+
+/* Where an entry is, by what it says comes next. */
+static u64 position_of(const struct listed *entry)
+{
+	if (entry->next > FIRST_POSITION)
+		return entry->next - 1;
+	return entry->next == FIRST_POSITION ? 1 : 0;
+}
+
+static u64 start_position(const struct file *file, loff_t told, bool narrowed)
+{
+	u64 whole = (unsigned long)file->private_data;
+
+	if (!narrowed)
+		return told;
+	return whole && narrow(whole) == told ? whole : widen(told);
+}
+
 static int vexfs_iterate(struct file *file, struct dir_context *ctx)
 {
 	struct inode *dir = file_inode(file);
-	struct listing listing = { .buffer = kmalloc(LIST_BYTES, GFP_KERNEL) };
+	bool narrowed = has_narrow_positions(file);
+	u64 position = start_position(file, ctx->pos, narrowed);
+	struct listing listing;
 	int error = 0;
 
+	if (narrowed && ctx->pos >= NARROW_END)
+		return 0;
+	listing.buffer = kmalloc(LIST_BYTES, GFP_KERNEL);
 	if (!listing.buffer)
 		return -ENOMEM;
 	for (;;) {
 		size_t at = 0;
 
 		listing.used = 0;
-		error = vexfs_core_read_directory(vexfs_core_of(dir), dir->i_ino, ctx->pos,
+		error = vexfs_core_read_directory(vexfs_core_of(dir), dir->i_ino, position,
 						  note_entry, &listing);
-		if (error || !listing.used)
+		if (error)
 			break;
+		if (!listing.used) {
+			if (narrowed)
+				ctx->pos = NARROW_END;
+			break;
+		}
 		while (at < listing.used) {
 			struct listed *entry = (void *)listing.buffer + at;
 
+			/* The entry before is told to be followed by this position. */
+			if (narrowed) {
+				position = position_of(entry);
+				ctx->pos = narrow(position);
+			}
 			if (!dir_emit(ctx, entry->name, entry->name_bytes, entry->inode, entry->type))
 				goto out;
-			ctx->pos = entry->next;
+			position = entry->next;
+			if (!narrowed)
+				ctx->pos = position;
 			at += ALIGN(offsetof(struct listed, name) + entry->name_bytes, 8);
 		}
 		if (fatal_signal_pending(current)) {
@@ -328,6 +397,8 @@ static int vexfs_iterate(struct file *file, struct dir_context *ctx)
 		cond_resched();
 	}
 out:
+	if (narrowed)
+		file->private_data = (void *)(unsigned long)position;
 	kfree(listing.buffer);
 	return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
 }
@@ -335,7 +406,12 @@ out:
 /* Positions are what the entries said, in no relation to the size. */
 static loff_t vexfs_dir_llseek(struct file *file, loff_t offset, int whence)
 {
-	return generic_file_llseek_size(file, offset, whence, LLONG_MAX, LLONG_MAX);
+	loff_t before = file->f_pos;
+	loff_t after = generic_file_llseek_size(file, offset, whence, LLONG_MAX, LLONG_MAX);
+
+	if (after != before)
+		file->private_data = NULL;
+	return after;
 }
 
 const struct inode_operations vexfs_dir_inode_operations = {

@@ -5,6 +5,7 @@ use crate::Test;
 use crate::support::{Numbers, c_string, create, drop_caches, errno};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -15,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("renames_of_every_kind", renames_of_every_kind),
     ("links_are_counted", links_are_counted),
     ("listing_goes_on_where_it_stopped", listing_goes_on_where_it_stopped),
+    ("the_c_library_lists_and_goes_back", the_c_library_lists_and_goes_back),
     ("names_are_bytes_up_to_255", names_are_bytes_up_to_255),
     ("handles_find_files_again", handles_find_files_again),
     ("many_threads_make_and_remove", many_threads_make_and_remove),
@@ -93,8 +95,7 @@ fn links_are_counted(dir: &Path) {
 fn list(directory: &File, position: i64, most: usize) -> Vec<(String, i64)> {
     let mut entries = Vec::new();
     let mut buffer = vec![0u8; 2048];
-    // SAFETY: a plain system call.
-    unsafe { libc::lseek(directory.as_raw_fd(), position, libc::SEEK_SET) };
+    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(position as u64)).expect("seek");
     while entries.len() < most {
         // SAFETY: the buffer is as long as is said.
         let bytes = unsafe {
@@ -130,6 +131,8 @@ fn listing_goes_on_where_it_stopped(dir: &Path) {
     let positions: BTreeSet<i64> = whole.iter().map(|entry| entry.1).collect();
     assert_eq!(positions.len(), whole.len(), "positions repeat");
     assert!(positions.iter().all(|position| *position > 0));
+    let long = |position: &i64| libc::c_long::try_from(*position).is_ok();
+    assert!(positions.iter().all(long), "a position is no long");
     // Go on in the middle after names before and behind it have gone, and others come.
     let half = list(&directory, 0, 500);
     for number in (0..count).step_by(3) {
@@ -142,6 +145,42 @@ fn listing_goes_on_where_it_stopped(dir: &Path) {
     assert_eq!(seen.len(), half.len() + rest.len(), "a name is listed twice");
     for number in (0..count).filter(|number| number % 3 != 0) {
         assert!(seen.contains(&format!("entry{number}")), "entry{number} is missing");
+    }
+}
+
+/// Names and positions as readdir(3) and telldir(3) give them, which for a 32-bit program without
+/// large-file support have to be as small as a `long`.
+fn the_c_library_lists_and_goes_back(dir: &Path) {
+    let count = 500;
+    for number in 0..count {
+        create(&dir.join(format!("entry{number}")));
+    }
+    let path = c_string(dir);
+    // SAFETY: the path ends in a zero; the stream is used by this thread alone until it is closed, and
+    // a name is copied before the next call.
+    unsafe {
+        let stream = libc::opendir(path.as_ptr());
+        assert!(!stream.is_null(), "{}", std::io::Error::last_os_error());
+        let next = || {
+            *libc::__errno_location() = 0;
+            let entry = libc::readdir(stream);
+            assert_eq!(*libc::__errno_location(), 0, "readdir");
+            (!entry.is_null()).then(|| CStr::from_ptr((*entry).d_name.as_ptr()).to_owned())
+        };
+        let mut listed = Vec::new();
+        loop {
+            let position = libc::telldir(stream);
+            let Some(name) = next() else { break };
+            listed.push((position, name));
+        }
+        assert_eq!(listed.len(), count + 2);
+        assert_eq!(listed.iter().map(|(_, name)| name).collect::<BTreeSet<_>>().len(), count + 2);
+        for number in [250, 0, 501, 1, 2, 400, 3] {
+            let (position, name) = &listed[number];
+            libc::seekdir(stream, *position);
+            assert_eq!(next().as_ref(), Some(name), "entry {number} at {position}");
+        }
+        assert_eq!(libc::closedir(stream), 0);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::MountTest;
 use crate::support::Mounted;
 use crate::vectors::{create_collection, put, search, vectors};
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use vexfs_uapi as uapi;
 
@@ -34,11 +34,11 @@ fn handle_signals() {
 /// from then on.
 fn interrupted<R: Send>(after: Duration, work: impl FnOnce() -> R + Send) -> (R, Duration) {
     handle_signals();
-    let worker = AtomicU64::new(0);
+    let worker = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             // SAFETY: it takes nothing.
-            worker.store(unsafe { libc::pthread_self() }, Ordering::SeqCst);
+            worker.store(unsafe { libc::pthread_self() } as usize, Ordering::SeqCst);
             work()
         });
         while worker.load(Ordering::SeqCst) == 0 {
@@ -46,8 +46,9 @@ fn interrupted<R: Send>(after: Duration, work: impl FnOnce() -> R + Send) -> (R,
         }
         std::thread::sleep(after);
         let sent = Instant::now();
+        let thread = worker.load(Ordering::SeqCst) as libc::pthread_t;
         // SAFETY: the thread is there until it is joined below.
-        unsafe { libc::pthread_kill(worker.load(Ordering::SeqCst), libc::SIGUSR1) };
+        unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
         let result = running.join().expect("the thread");
         (result, sent.elapsed())
     })

@@ -16,9 +16,10 @@ pub const TESTS: &[MountTest] = &[
 
 const GET_ATTRIBUTES: u32 = 0x801c_581f;
 const SET_ATTRIBUTES: u32 = 0x401c_5820;
-const GET_FLAGS: u32 = 0x8008_6601;
+/// The size in these two is that of a `long`, though it is an `int` that is told.
+const GET_FLAGS: u32 = 0x8000_6601 | (size_of::<libc::c_long>() as u32) << 16;
 const TRIM: u32 = 0xc018_5879;
-const GET_VERSION: u32 = 0x8008_7601;
+const GET_VERSION: u32 = 0x8000_7601 | (size_of::<libc::c_long>() as u32) << 16;
 const GET_UUID: u32 = 0x8011_1500;
 const GET_SYSFS_PATH: u32 = 0x8081_1501;
 
@@ -81,7 +82,11 @@ fn attributes_by_either_command(mounted: &Mounted) {
     assert_eq!(told, rustix::fs::IFlags::NOATIME);
     // Neither projects nor hints of extents.
     assert_eq!(set_attributes(&file, PROJECT_INHERITED), Err(libc::EOPNOTSUPP));
-    assert!(ioctl(&file, SET_ATTRIBUTES, &mut [0, 4096, 0, 0, 0, 0, 0]).is_err());
+    for (field, what) in [(1, "extsize"), (3, "projid"), (4, "cowextsize")] {
+        let mut asked = [NOATIME, 0, 0, 0, 0, 0, 0];
+        asked[field] = 4096;
+        assert!(ioctl(&file, SET_ATTRIBUTES, &mut asked).is_err(), "{what}");
+    }
     assert_eq!(attributes(&file), NOATIME);
 
     // What only the other command has is left as it is.

@@ -9,6 +9,7 @@
 //! they follow from; `VEXFS_SEED` sets it, and `VEXFS_ROUNDS` how much they try.
 
 mod attributes;
+mod collections;
 mod commands;
 mod damage;
 mod directories;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         rights::TESTS,
         fuzz::TESTS,
         damage::TESTS,
+        collections::TESTS,
         ioctls::TESTS,
         interrupts::TESTS,
         traces::TESTS,

@@ -38,6 +38,8 @@ TOOLS = {
     "xz": "xz-utils",
     "/usr/include/stdio.h": "libc6-dev",
     "/usr/lib/x86_64-linux-gnu/libelf.so.1": "libelf1",
+    "/usr/lib32/libc.a": "libc6-dev-i386",
+    "/usr/lib/gcc/x86_64-linux-gnu/12/32/libgcc.a": "lib32gcc-12-dev",
 }
 
 

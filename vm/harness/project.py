@@ -9,6 +9,8 @@ from harness import REPOSITORY, HarnessError, cache, packages, say
 TARGET = "x86_64-unknown-linux-gnu"
 BUILT = os.path.join(REPOSITORY, "target")
 STATIC = os.path.join(BUILT, "static")
+TARGET_32 = "i686-unknown-linux-gnu"
+STATIC_32 = os.path.join(BUILT, "static32")
 QUIET_S = 3
 
 
@@ -57,6 +59,29 @@ def programs():
                         "--package", "vexfs-guest", "--target", TARGET],
           os.path.join(STATIC, "build.log"), static_environment())
     return os.path.join(STATIC, TARGET, "release")
+
+
+def tests_32():
+    """Builds the tests of a mount as a 32-bit program, with a library of its own, as compilers come
+    without one for this target; returns its path."""
+    packages.require("gcc-12", "/usr/lib32/libc.a", "/usr/lib/gcc/x86_64-linux-gnu/12/32/libgcc.a")
+    found = subprocess.run([os.path.join(REPOSITORY, "kernel", "build"), "--print-toolchain"],
+                           stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode != 0:
+        raise HarnessError("there is no compiler with the source of its library")
+    toolchain = os.path.join(found.stdout.strip(), "bin")
+    environment = static_environment()
+    environment.pop("RUSTUP_TOOLCHAIN", None)
+    # What io-uring has of the kernel's structures is the same on this processor as on others.
+    environment.update(CARGO_TARGET_DIR=STATIC_32, RUSTC=os.path.join(toolchain, "rustc"),
+                       RUSTC_BOOTSTRAP="1", CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER="gcc-12",
+                       RUSTFLAGS=f"{environment['RUSTFLAGS']} --cfg=io_uring_skip_arch_check")
+    build("the tests as a 32-bit program",
+          [os.path.join(toolchain, "cargo"), "build", "--release", "--locked", "--package",
+           "vexfs-guest", "--bin", "vexfs-guest-tests", "--target", TARGET_32,
+           "-Zbuild-std=std,panic_unwind"],
+          os.path.join(STATIC_32, "build.log"), environment)
+    return os.path.join(STATIC_32, TARGET_32, "release", "vexfs-guest-tests")
 
 
 def linked(program):
