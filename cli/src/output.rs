@@ -2,11 +2,11 @@
 //! Printing: lines, tables with aligned columns, JSON objects one a line, sizes and progress.
 
 use crate::escape::escape_name;
-use crate::failure::{Outcome, output_failure};
+use crate::failure::{Failure, Outcome, output_failure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 /// Prints a line.
@@ -21,10 +21,20 @@ pub fn bytes(bytes: &[u8]) -> Outcome {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(output_failure)
 }
 
+/// Asks on standard error and reads the answer; anything but yes is no.
+pub fn ask(question: &str) -> Outcome<bool> {
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(format!("standard input: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Prints an object as a line of JSON.
 pub fn json(object: &impl Serialize) -> Outcome {
-    let text = serde_json::to_string(object)
-        .map_err(|error| crate::failure::Failure::Failed(format!("JSON: {error}")))?;
+    let text =
+        serde_json::to_string(object).map_err(|error| Failure::Failed(format!("JSON: {error}")))?;
     line(&text)
 }
 

@@ -63,6 +63,35 @@ fn what_holds_something_is_refused_without_force_and_left_as_it_is() {
 }
 
 #[test]
+fn what_holds_something_is_overwritten_when_standard_input_says_yes() {
+    let tools = Tools::with_image("4M");
+    let before = std::fs::read(tools.path("a.img")).unwrap();
+    let answered = |answer: &str| {
+        let mut command = tools.command(&["mkfs.vexfs", "-q", "a.img"]);
+        let pipes = (Stdio::piped(), Stdio::piped());
+        let mut child = command.stdin(pipes.0).stderr(pipes.1).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("a.img: holds VexFS") && said.contains("[y/N]"), "{said}");
+        output.status.code().unwrap()
+    };
+    for no in ["", "\n", "n\n", "what\ny\n"] {
+        assert_eq!(answered(no), 1, "{no:?}");
+        assert!(std::fs::read(tools.path("a.img")).unwrap() == before, "{no:?} changed it");
+    }
+    let uuid =
+        |tools: &Tools| tools.json(0, &["vexfs", "info", "--json", "a.img"])[0]["uuid"].clone();
+    let mut known = vec![uuid(&tools)];
+    for yes in ["y\n", "Y", "y\ny\ny\n"] {
+        assert_eq!(answered(yes), 0, "{yes:?}");
+        let new = uuid(&tools);
+        assert!(!known.contains(&new), "{yes:?} did nothing");
+        known.push(new);
+    }
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let tools = Tools::with_image("4M");
     let said = tools.ok(&["mkfs.vexfs", "-n", "new.img", "64M"]);

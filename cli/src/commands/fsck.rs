@@ -145,7 +145,8 @@ impl Arguments {
             return Ok(0);
         }
         let asks = !self.no && !self.json && std::io::stdin().is_terminal();
-        if asks && report.irreparable < report.findings() && ask("Put right what can be?")? {
+        if asks && report.irreparable < report.findings() && output::ask("Put right what can be?")?
+        {
             return self.repair(false);
         }
         Ok(EXIT_UNCORRECTED)
@@ -496,16 +497,6 @@ fn summary_json(name: &str, report: &CheckReport, repair: Option<&RepairReport>)
         "repaired": repair.map_or(0, |repair| repair.repaired),
         "cut_off": repair.map_or(0, |repair| repair.cut_off),
     })
-}
-
-/// Asks on the terminal; anything but yes is no.
-fn ask(question: &str) -> Outcome<bool> {
-    let _ = write!(std::io::stderr(), "{question} [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::new(format!("standard input: {error}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Shows how far the check is.

@@ -22,8 +22,9 @@ Examples:
   mkfs.vexfs -n notes.img 1G            only say what would be done
   mkfs.vexfs -f notes.img 2G            overwrite notes.img, made larger to 2 GiB
 
-What holds data already is refused without -f: another file system, a partition table, a file that \
-is not empty, a device that is mounted. Everything on it is lost.";
+Where something is already (another file system, a partition table, a file that is not empty) it asks, \
+unless -f is given, and overwrites it if standard input says y. What is mounted is refused without -f. \
+Everything on it is lost.";
 
 /// Makes a VexFS file system in an image file or on a block device
 #[derive(Debug, Parser)]
@@ -190,7 +191,8 @@ impl Arguments {
         })
     }
 
-    /// Opens what is there, unless it holds something and nothing forces it.
+    /// Opens what is there. Unless it is forced to, it asks before something is overwritten, as
+    /// mke2fs(8) does: so `yes |` goes before it in scripts, and without an answer nothing is lost.
     fn open(&self) -> Outcome<Device> {
         let access = match (self.dry_run, self.force) {
             (true, _) => Access::Read,
@@ -203,13 +205,14 @@ impl Arguments {
             }
             _ => error.into(),
         })?;
-        match signature::find(&device)? {
-            Some(found) if !self.force => {
-                Err(Failure::new(format!("{}: holds {found}", printable(&self.image)))
-                    .hint("Nothing was changed. With -f it is overwritten, and lost."))
-            }
-            _ => Ok(device),
+        let Some(found) = signature::find(&device)?.filter(|_| !self.force) else {
+            return Ok(device);
+        };
+        let what = format!("{}: holds {found}", printable(&self.image));
+        if !self.dry_run && output::ask(&format!("{what}. Overwrite it?"))? {
+            return Ok(device);
         }
+        Err(Failure::new(what).hint("Nothing was changed. With -f it is overwritten, and lost."))
     }
 
     fn say_would(&self, device: Option<&Device>, bytes: u64, block_bytes: u32) -> Outcome {
