@@ -504,6 +504,7 @@ u32 vexfs_host_crc32c(u32 seed, const u8 *data, size_t bytes);
 void *vexfs_host_lock_new(u32 kind);
 void vexfs_host_lock_free(void *lock);
 void vexfs_host_lock_shared(void *lock);
+bool vexfs_host_lock_shared_interruptible(void *lock);
 bool vexfs_host_try_lock_shared(void *lock);
 void vexfs_host_unlock_shared(void *lock);
 void vexfs_host_lock_exclusive(void *lock);

@@ -260,6 +260,8 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 			cond_resched();
 		} while (!error && done.left && done.inserted);
 	}
+	if (error == -EINTR)
+		error = -ERESTARTSYS;
 	vexfs_check(sb, error, "graph of collection", args.number);
 	mnt_drop_write_file(file);
 	return error ?: GIVE(args, argument);

@@ -309,6 +309,12 @@ void vexfs_host_lock_shared(void *lock)
 	down_read(lock);
 }
 
+/* False when the thread has a signal, or other work, to see to. */
+bool vexfs_host_lock_shared_interruptible(void *lock)
+{
+	return !down_read_interruptible(lock);
+}
+
 bool vexfs_host_try_lock_shared(void *lock)
 {
 	return down_read_trylock(lock);

@@ -309,20 +309,27 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 	error = setattr_prepare(idmap, dentry, attr);
 	if (error)
 		return error;
-	if (attr->ia_valid & ATTR_SIZE) {
-		if (attr->ia_size != i_size_read(inode))
-			attr->ia_valid |= ATTR_MTIME | ATTR_CTIME;
-		error = set_size(inode, attr->ia_size);
-		if (error)
-			return error;
-	}
-	setattr_copy(idmap, inode, attr);
 	if (attr->ia_valid & ATTR_MODE)
 		fields |= VEXFS_CHANGE_MODE;
 	if (attr->ia_valid & ATTR_UID)
 		fields |= VEXFS_CHANGE_UID;
 	if (attr->ia_valid & ATTR_GID)
 		fields |= VEXFS_CHANGE_GID;
+	if (attr->ia_valid & ATTR_SIZE) {
+		if (attr->ia_size != i_size_read(inode))
+			attr->ia_valid |= ATTR_MTIME | ATTR_CTIME;
+		if (fields) {
+			/* First: no crash leaves other bytes with rights that were given to these. */
+			setattr_copy(idmap, inode, attr);
+			error = store_attributes(inode, fields);
+			if (error)
+				return error;
+		}
+		error = set_size(inode, attr->ia_size);
+		if (error)
+			return error;
+	}
+	setattr_copy(idmap, inode, attr);
 	error = store_attributes(inode, fields);
 	if (!error && attr->ia_valid & ATTR_MODE)
 		error = vexfs_acl_chmod(idmap, dentry);

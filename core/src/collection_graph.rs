@@ -46,7 +46,8 @@ pub struct Maintenance {
 impl FileSystem {
     /// Brings the graph of a collection nearer to its vectors: takes out what was removed, puts at
     /// most `rows_max` new rows in, and stores the graph when it has changed enough. Hosts call it
-    /// from a thread in the background, and before they close. Searches run beside it.
+    /// from a thread in the background, and before they close. Searches run beside it. It ends with an
+    /// error when `executor` is cancelled while it waits for others, or reads the collection into memory.
     pub fn maintain_collection(
         &self,
         collection: u32,
@@ -54,7 +55,7 @@ impl FileSystem {
         executor: &dyn Executor,
     ) -> Result<Maintenance> {
         let collection = self.find_collection(collection)?;
-        let mut build = collection.build.write();
+        let mut build = collection.build.write_for(executor)?;
         let result = self.maintain_building(&collection, &mut build, rows_max, executor);
         // Its memory is only needed while there is work.
         build.builder = Builder::new();
@@ -97,13 +98,13 @@ impl FileSystem {
     /// stores the graph. Searches are exact meanwhile.
     pub fn rebuild_collection(&self, name: &str, executor: &dyn Executor) -> Result<Maintenance> {
         let collection = self.find_collection(self.collection_number(name)?)?;
-        let mut build = collection.build.write();
+        let mut build = collection.build.write_for(executor)?;
         if collection.schema.quantization != Quantization::None {
             // How vectors are coded is found when they are loaded.
             collection.memory.write().forget(&collection.schema);
             collection.pending.write().stop();
         }
-        self.refresh_building(&collection)?;
+        self.refresh_building(&collection, executor)?;
         collection.memory.write().drop_graph(&collection.schema)?;
         let result = self.maintain_building(&collection, &mut build, u64::MAX, executor);
         build.builder = Builder::new();
@@ -126,7 +127,7 @@ impl FileSystem {
         let mut rows: Vec<u32> = Vec::new();
         rows.try_reserve_exact(STEP_ROWS).map_err(|_| Error::OutOfMemory)?;
         loop {
-            self.refresh_building(collection)?;
+            self.refresh_building(collection, executor)?;
             done.removed += self.remove_nodes(collection, build, &mut rows, executor)?;
             if done.inserted >= rows_max {
                 break;

@@ -495,25 +495,30 @@ impl FileSystem {
     pub(crate) fn refresh(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         collection.check_alive()?;
         {
-            let memory = collection.memory.read();
+            // Held by who loads it, for as long as that takes.
+            let memory = collection.memory.read_for(executor)?;
             if memory.stage != Stage::Away && collection.pending.read().is_empty() {
                 return Ok(());
             }
         }
         self.put_away_if_lost(collection);
-        if collection.memory.read().stage == Stage::Away {
+        if collection.memory.read_for(executor)?.stage == Stage::Away {
             // The stored graph must not change while it is read.
-            let _build = collection.build.write();
+            let _build = collection.build.write_for(executor)?;
             return self.load(collection, executor);
         }
         self.take_in(collection)
     }
 
     /// As [`FileSystem::refresh`], for who holds the lock of the graph's writer.
-    pub(crate) fn refresh_building(&self, collection: &Collection) -> Result<()> {
+    pub(crate) fn refresh_building(
+        &self,
+        collection: &Collection,
+        executor: &dyn Executor,
+    ) -> Result<()> {
         collection.check_alive()?;
         self.put_away_if_lost(collection);
-        self.load(collection, &Serial)
+        self.load(collection, executor)
     }
 
     /// Notes that could not be made for want of memory are no reason to fail now: what is in memory

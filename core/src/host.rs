@@ -97,6 +97,12 @@ pub enum LockClass {
 pub unsafe trait RawLock: Send + Sync {
     /// Waits for, and takes, a share.
     fn lock_shared(&self);
+    /// As [`RawLock::lock_shared`], but gives up with false when the calling thread is interrupted, on a
+    /// host that can end a wait.
+    fn lock_shared_interruptible(&self) -> bool {
+        self.lock_shared();
+        true
+    }
     /// Takes a share if that needs no waiting.
     fn try_lock_shared(&self) -> bool;
     /// Gives a share back.

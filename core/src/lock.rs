@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! A value behind one of the host's locks.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{LockClass, Locks, RawLock};
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
+use vexfs_index::Executor;
 use vexfs_memory::try_box;
 
 /// A value that many may read or one may change.
@@ -29,6 +30,26 @@ impl<T> Lock<T> {
     pub(crate) fn read(&self) -> ReadGuard<'_, T> {
         self.raw.lock_shared();
         ReadGuard { lock: self }
+    }
+
+    /// As [`Lock::read`]. `Interrupted` when whoever asked wants no more.
+    pub(crate) fn read_for(&self, executor: &dyn Executor) -> Result<ReadGuard<'_, T>> {
+        if self.raw.lock_shared_interruptible() {
+            return Ok(ReadGuard { lock: self });
+        }
+        // The thread was interrupted, which only matters to work that can be ended.
+        if executor.is_cancelled() { Err(Error::Interrupted) } else { Ok(self.read()) }
+    }
+
+    /// As [`Lock::write`], for a lock that is hardly ever shared. `Interrupted` when whoever asked wants
+    /// no more. Hosts can end the wait for a share, so it waits until it could have one.
+    pub(crate) fn write_for(&self, executor: &dyn Executor) -> Result<WriteGuard<'_, T>> {
+        loop {
+            if let Some(guard) = self.try_write() {
+                return Ok(guard);
+            }
+            drop(self.read_for(executor)?);
+        }
     }
 
     pub(crate) fn try_read(&self) -> Option<ReadGuard<'_, T>> {

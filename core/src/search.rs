@@ -387,7 +387,7 @@ impl FileSystem {
                 self.refresh(collection, executor)?;
                 if listing {
                     let (version, rows) = {
-                        let memory = collection.memory.read();
+                        let memory = collection.memory.read_for(executor)?;
                         (memory.version, memory.live.len())
                     };
                     if listed_at != Some(version) {
@@ -474,7 +474,7 @@ impl FileSystem {
         (scratches, best, code): (&mut Vec<Scratch>, &mut Vec<Found>, &mut Vec<u8>),
     ) -> Result<Option<Outcome>> {
         let collection = asked.collection;
-        let memory = collection.memory.read();
+        let memory = collection.memory.read_for(executor)?;
         let (codec, graph_damaged) = (memory.codec, memory.graph_damaged);
         if memory.is_too_large() || (asked.request.exact && codec.is_some()) {
             drop(memory);

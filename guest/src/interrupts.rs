@@ -3,15 +3,18 @@
 
 use crate::MountTest;
 use crate::support::Mounted;
-use crate::vectors::{create_collection, put, search, vectors};
+use crate::vectors::{command, create_collection, put, search, vectors};
 use std::fs::File;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use vexfs_uapi as uapi;
+use vexfs_uapi::Command;
 
 pub const TESTS: &[MountTest] = &[
     ("a_signal_ends_a_search", a_signal_ends_a_search),
     ("a_signal_ends_loading", a_signal_ends_loading),
+    ("a_signal_ends_waiting_for_who_loads", a_signal_ends_waiting_for_who_loads),
+    ("a_signal_ends_waiting_for_who_builds", a_signal_ends_waiting_for_who_builds),
 ];
 
 const VECTORS: usize = 30_000;
@@ -137,5 +140,82 @@ fn a_signal_ends_loading(mounted: &Mounted) {
         assert_eq!(place(&found[0]), place(&wanted[0]));
     }
     assert!(ended > 0, "no signal met a search while it loaded");
+    mounted.unmount();
+}
+
+/// While one search reads a collection into memory, another waits for that, and ends by a signal.
+fn a_signal_ends_waiting_for_who_loads(mounted: &Mounted) {
+    const ROUNDS: u32 = 12;
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "many");
+    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    drop(top);
+    let one = vectors(2, 1);
+    mounted.cycle();
+    let top = File::open(&mounted.directory).expect("open");
+    let started = Instant::now();
+    search(&top, collection, &one, 0).expect("search");
+    let loading = started.elapsed();
+    drop(top);
+    let mut ended = 0;
+    for _ in 0..ROUNDS {
+        mounted.cycle();
+        let top = File::open(&mounted.directory).expect("open");
+        let (started, begun) = (Instant::now(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let loads = scope.spawn(|| {
+                begun.store(true, Ordering::SeqCst);
+                search(&top, collection, &one, 0).map(|_| ())
+            });
+            while !begun.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(loading / 10);
+            let (waits, _) = interrupted(loading / 10, || {
+                (search(&top, collection, &one, 0).map(|_| ()), started.elapsed())
+            });
+            let (result, took) = waits;
+            if let Err(error) = &result {
+                assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+            }
+            loads.join().expect("the thread").expect("the search that was not interrupted");
+            // It did not wait for the other's end: that takes longer, as it did at first and as it
+            // does now, whatever else the machine does.
+            let whole = loading.min(started.elapsed());
+            ended += u32::from(result.is_err() && took < whole / 4 * 3);
+        });
+        drop(top);
+    }
+    assert!(ended >= ROUNDS / 4, "in {ended} of {ROUNDS} rounds a signal ended waiting");
+    mounted.unmount();
+}
+
+/// While one builds a graph, another who wants it built waits, and ends by a signal.
+fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "some");
+    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS / 10));
+    let rebuild = || {
+        let mut rebuild = uapi::CollectionMaintain::new();
+        (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);
+        command(&top, &mut rebuild).map(|()| rebuild.left)
+    };
+    let started = Instant::now();
+    rebuild().expect("a graph");
+    let long = started.elapsed();
+    std::thread::scope(|scope| {
+        let started = Instant::now();
+        let builds = scope.spawn(rebuild);
+        std::thread::sleep(long / 10);
+        let ((result, took), _) = interrupted(long / 10, || (rebuild(), started.elapsed()));
+        assert!(!builds.is_finished(), "the graph was built before the other gave up");
+        let error = result.expect_err("waiting was to be interrupted");
+        assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+        assert_eq!(builds.join().expect("the thread").expect("the graph"), 0);
+        assert!(took < started.elapsed() / 2, "it waited for {took:?}");
+    });
+    drop(top);
     mounted.unmount();
 }

@@ -19,8 +19,8 @@ pub trait Executor: Sync {
     /// Called now and then by long loops, so that a host can reschedule.
     fn relax(&self) {}
 
-    /// Whether whoever asked for a search wants it no more. Searches ask now and then, and end with
-    /// an error then; what changes something does not ask.
+    /// Whether whoever asked wants it no more. Searches ask now and then, and end with an error then;
+    /// what changes a graph does not ask once it has begun.
     fn is_cancelled(&self) -> bool {
         false
     }

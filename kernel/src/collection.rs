@@ -2,7 +2,7 @@
 //! Collections: making, listing and dropping them, and the work on their graphs.
 
 use crate::boundary::{bytes, deliver, status};
-use crate::executor::KernelExecutor;
+use crate::executor::InterruptibleExecutor;
 use core::ffi::c_void;
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Error, FileSystem, Maintenance, Quantization, Result,
@@ -259,7 +259,7 @@ impl From<Maintenance> for GraphWork {
 }
 
 /// Brings a collection's graph nearer to its vectors, by at most `rows_max` new ones; for a thread
-/// in the background.
+/// in the background. `-EINTR` when the thread has a signal to see to before the work has begun.
 ///
 /// # Safety
 /// `done` may be written to.
@@ -270,12 +270,13 @@ pub unsafe extern "C" fn vexfs_core_collection_maintain(
     rows_max: u64,
     done: *mut GraphWork,
 ) -> i32 {
-    let result = file_system.maintain_collection(number, rows_max, &KernelExecutor);
+    let executor = InterruptibleExecutor::default();
+    let result = file_system.maintain_collection(number, rows_max, &executor);
     // SAFETY: the caller's word.
     unsafe { deliver(result.map(GraphWork::from), done) }
 }
 
-/// Builds a collection's graph anew.
+/// Builds a collection's graph anew. `-EINTR` as above.
 ///
 /// # Safety
 /// `name` points to `name_bytes` bytes; `done` may be written to.
@@ -288,7 +289,8 @@ pub unsafe extern "C" fn vexfs_core_collection_rebuild(
 ) -> i32 {
     // SAFETY: the caller's word.
     let name = unsafe { text(name, name_bytes) };
-    let result = name.and_then(|name| file_system.rebuild_collection(name, &KernelExecutor));
+    let executor = InterruptibleExecutor::default();
+    let result = name.and_then(|name| file_system.rebuild_collection(name, &executor));
     // SAFETY: the caller's word.
     unsafe { deliver(result.map(GraphWork::from), done) }
 }

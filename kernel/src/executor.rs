@@ -21,7 +21,7 @@ unsafe extern "C" {
 }
 
 /// The work queue, for work that is done to its end.
-pub struct KernelExecutor;
+struct KernelExecutor;
 
 /// The work queue, for work that a signal to the thread that began it ends.
 #[derive(Default)]

@@ -61,6 +61,7 @@ unsafe extern "C" {
     /// Frees a semaphore that nobody holds.
     fn vexfs_host_lock_free(lock: *mut c_void);
     fn vexfs_host_lock_shared(lock: *mut c_void);
+    fn vexfs_host_lock_shared_interruptible(lock: *mut c_void) -> bool;
     fn vexfs_host_try_lock_shared(lock: *mut c_void) -> bool;
     fn vexfs_host_unlock_shared(lock: *mut c_void);
     fn vexfs_host_lock_exclusive(lock: *mut c_void);
@@ -198,6 +199,11 @@ unsafe impl RawLock for KernelLock {
     fn lock_shared(&self) {
         // SAFETY: the semaphore lives as long as `self`.
         unsafe { vexfs_host_lock_shared(self.0) }
+    }
+
+    fn lock_shared_interruptible(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { vexfs_host_lock_shared_interruptible(self.0) }
     }
 
     fn try_lock_shared(&self) -> bool {
