@@ -326,7 +326,8 @@ int vexfs_core_collection_rebuild(const struct vexfs_core *core, const u8 *name,
 				  struct vexfs_graph_work *done);
 int vexfs_core_store_graphs(const struct vexfs_core *core);
 int vexfs_core_set_index_memory(const struct vexfs_core *core, u64 bytes);
-int vexfs_core_collection_unload(const struct vexfs_core *core, u32 number);
+u64 vexfs_core_index_memory_bytes(const struct vexfs_core *core);
+u64 vexfs_core_release_index_memory(const struct vexfs_core *core);
 
 /* ---- vector.rs ---- */
 

@@ -31,7 +31,6 @@ int vexfs_index_sum(struct vexfs_super *super, struct vexfs_index_sums *sums)
 }
 
 struct numbers {
-	u64 bytes;
 	bool all; /* not only those with work to do */
 	u32 after; /* none up to this number */
 	u32 count;
@@ -42,7 +41,6 @@ static bool note_number(void *context, const struct vexfs_collection *collection
 {
 	struct numbers *numbers = context;
 
-	numbers->bytes += collection->memory_bytes;
 	if (collection->number <= numbers->after)
 		return true;
 	if (!numbers->all && !collection->unindexed && !collection->graph_damaged)
@@ -85,7 +83,6 @@ void vexfs_index_work(struct work_struct *work)
 	}
 	if (super->stopped || vexfs_core_collections(super->core, note_number, &numbers))
 		return;
-	WRITE_ONCE(super->index_bytes, numbers.bytes);
 	if (super->index_paused || sb_rdonly(sb))
 		return;
 	/* A frozen file system is not changed, not even to store a graph. */
@@ -109,37 +106,6 @@ void vexfs_index_work(struct work_struct *work)
 	WRITE_ONCE(super->index_left, left);
 	if (left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
-}
-
-struct largest {
-	u64 bytes;
-	u64 all;
-	u32 number;
-};
-
-static bool note_largest(void *context, const struct vexfs_collection *collection)
-{
-	struct largest *largest = context;
-
-	largest->all += collection->memory_bytes;
-	if (collection->loaded && collection->memory_bytes > largest->bytes) {
-		largest->bytes = collection->memory_bytes;
-		largest->number = collection->number;
-	}
-	return true;
-}
-
-/* Lets the largest collection in memory go; a search loads it again. */
-void vexfs_index_shrink(struct work_struct *work)
-{
-	struct vexfs_super *super = container_of(work, struct vexfs_super, index_shrink);
-	struct largest largest = {};
-
-	if (vexfs_core_collections(super->core, note_largest, &largest) || !largest.bytes)
-		return;
-	if (!vexfs_core_collection_unload(super->core, largest.number))
-		largest.all -= largest.bytes;
-	WRITE_ONCE(super->index_bytes, largest.all);
 }
 
 void vexfs_index_kick(struct vexfs_super *super)

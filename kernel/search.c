@@ -345,9 +345,11 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 	if (answer->overflow)
 		return -EINVAL;
 	trace_vexfs_search(sb->s_dev, args->collection, args->k, &report);
-	/* What it loaded can be given back. */
-	if (unlikely(!READ_ONCE(super->index_bytes)))
+	/* What it loaded may have no graph yet. */
+	if (unlikely(READ_ONCE(super->index_unloaded))) {
+		WRITE_ONCE(super->index_unloaded, false);
 		vexfs_index_kick(super);
+	}
 	args->hits_count = answer->count;
 	args->plan = report.plan;
 	args->completeness = report.completeness;

@@ -257,7 +257,7 @@ static long vexfs_count_cached(struct super_block *sb, struct shrink_control *co
 	struct vexfs_super *super = VEXFS_SB(sb);
 
 	return vexfs_core_cached_nodes(super->core) +
-	       (READ_ONCE(super->index_bytes) >> PAGE_SHIFT);
+	       (vexfs_core_index_memory_bytes(super->core) >> PAGE_SHIFT);
 }
 
 static long vexfs_free_cached(struct super_block *sb, struct shrink_control *control)
@@ -265,9 +265,14 @@ static long vexfs_free_cached(struct super_block *sb, struct shrink_control *con
 	struct vexfs_super *super = VEXFS_SB(sb);
 	u64 freed = vexfs_core_drop_cached_nodes(super->core, control->nr_to_scan);
 
-	/* Vectors and graphs go as wholes, and their locks are held for long: a thread does it. */
-	if (freed < control->nr_to_scan && READ_ONCE(super->index_bytes))
-		queue_work(vexfs_unbound_queue, &super->index_shrink);
+	/* Vectors and graphs go as wholes, so it may be more than was wanted. */
+	if (freed < control->nr_to_scan) {
+		u64 released = vexfs_core_release_index_memory(super->core) >> PAGE_SHIFT;
+
+		if (released)
+			WRITE_ONCE(super->index_unloaded, true);
+		freed += released;
+	}
 	return freed;
 }
 
@@ -289,7 +294,6 @@ static void vexfs_put_super(struct super_block *sb)
 	int error;
 
 	vexfs_sysfs_remove(super);
-	cancel_work_sync(&super->index_shrink);
 	cancel_delayed_work_sync(&super->index_work);
 	cancel_delayed_work_sync(&super->commit);
 	/* Bios of reads that nobody waited for may still be on their way to it. */
@@ -439,7 +443,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	super->device.bytes = bdev_nr_bytes(sb->s_bdev);
 	INIT_DELAYED_WORK(&super->commit, commit_work);
 	INIT_DELAYED_WORK(&super->index_work, vexfs_index_work);
-	INIT_WORK(&super->index_shrink, vexfs_index_shrink);
+	super->index_unloaded = true;
 	INIT_WORK(&super->shut_down, shut_down);
 	INIT_WORK(&super->io_work, vexfs_io_work);
 	INIT_LIST_HEAD(&super->io_done);

@@ -57,11 +57,10 @@ struct vexfs_super {
 	struct list_head io_done;
 	spinlock_t io_lock;
 	struct delayed_work index_work;
-	struct work_struct index_shrink;
 	struct work_struct shut_down;
+	bool index_unloaded; /* no search since collections were let go of, or since mounting */
 	bool index_paused;
 	bool preloaded;
-	u64 index_bytes; /* of memory, when it was last looked at */
 	u64 index_left; /* vectors that the last step left for others */
 	u32 index_step_rows; /* vectors that one step adds to a graph */
 	bool stopped;
@@ -217,7 +216,6 @@ struct vexfs_index_sums {
 
 int vexfs_index_sum(struct vexfs_super *super, struct vexfs_index_sums *sums);
 void vexfs_index_work(struct work_struct *work);
-void vexfs_index_shrink(struct work_struct *work);
 void vexfs_index_kick(struct vexfs_super *super);
 
 /* sysfs.c */

@@ -228,6 +228,11 @@ impl Collection {
         total.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
     }
 
+    /// The bytes that were counted last.
+    pub fn counted_memory(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Acquire)
+    }
+
     /// Says that vectors are about to change in the tree, until what it returns is dropped, after
     /// they have been noted. For the holder of the writer's lock.
     pub fn begin_changes(&self) -> Changes<'_> {
@@ -262,7 +267,7 @@ impl Drop for Changes<'_> {
 pub(crate) struct Collections {
     /// Whether the list was read.
     known: bool,
-    list: Vec<Shared<Collection>>,
+    pub(crate) list: Vec<Shared<Collection>>,
     index_memory: Option<Shared<IndexMemory>>,
 }
 

@@ -654,8 +654,46 @@ impl FileSystem {
         Ok(())
     }
 
+    /// Bytes of memory that rows and graphs of collections take. Like
+    /// [`FileSystem::release_index_memory`] it waits for no lock; 0 then.
+    pub fn index_memory_bytes(&self) -> u64 {
+        let collections = self.collections.try_read();
+        collections.map_or(0, |collections| {
+            collections.list.iter().map(|collection| collection.counted_memory()).sum()
+        })
+    }
+
+    /// Lets go of the rows and the graph in memory of the largest collection that nobody is at work on;
+    /// the next search loads them. Returns how many bytes they took. It waits for no lock, as whoever is
+    /// short of memory must not: who has the lock may be waiting for memory.
+    pub fn release_index_memory(&self) -> u64 {
+        let Some(collections) = self.collections.try_read() else { return 0 };
+        let mut largest = None;
+        let mut bytes = 0;
+        for collection in &collections.list {
+            let own = collection.counted_memory();
+            if own <= bytes {
+                continue;
+            }
+            let Some(build) = collection.build.try_write() else { continue };
+            let Some(memory) = collection.memory.try_write() else { continue };
+            let Some(pending) = collection.pending.try_write() else { continue };
+            (largest, bytes) = (Some((collection, build, memory, pending)), own);
+        }
+        if let Some((collection, _build, mut memory, mut pending)) = largest {
+            memory.forget(&collection.schema);
+            collection.count_memory(0);
+            pending.stop();
+            if let Some(mut scratches) = collection.scratches.try_write() {
+                scratches.clear();
+            }
+        }
+        bytes
+    }
+
     /// Lets go of the rows and the graph of a collection in memory; the next search loads them.
-    pub fn unload_collection(&self, collection: u32) -> Result<()> {
+    #[cfg(test)]
+    pub(crate) fn unload_collection(&self, collection: u32) -> Result<()> {
         let collection = self.find_collection(collection)?;
         let _build = collection.build.write();
         collection.memory.write().forget(&collection.schema);

@@ -630,3 +630,34 @@ fn a_search_that_is_ended_leaves_nothing() {
         assert_eq!(ask(&Serial).unwrap(), wanted);
     }
 }
+
+#[test]
+fn memory_of_the_index_is_released_unless_it_is_in_use() {
+    let mut world = World::new(21, 30, Metric::L2);
+    world.maintain();
+    assert!(world.recall(10, SearchPlan::Graph) >= 90);
+    let collection = world.fs.find_collection(world.number).unwrap();
+    let bytes = world.fs.index_memory_bytes();
+    assert!(bytes > 3000 * 16);
+    {
+        let _searching = collection.memory.read();
+        assert_eq!(world.fs.release_index_memory(), 0);
+    }
+    {
+        let _building = collection.build.write();
+        assert_eq!(world.fs.release_index_memory(), 0);
+    }
+    {
+        let _putting = collection.pending.read();
+        assert_eq!(world.fs.release_index_memory(), 0);
+    }
+    assert_eq!(world.fs.index_memory_bytes(), bytes);
+    assert_eq!(world.fs.release_index_memory(), bytes);
+    assert_eq!((world.fs.index_memory_bytes(), world.fs.release_index_memory()), (0, 0));
+    assert!(!world.fs.collection_info(world.number).unwrap().loaded);
+    // The next search reads it again, with what was put meanwhile.
+    world.add_file();
+    assert!(world.recall(10, SearchPlan::Graph) >= 90);
+    let bytes = world.fs.index_memory_bytes();
+    assert_eq!((bytes > 0, world.fs.release_index_memory()), (true, bytes));
+}

@@ -307,8 +307,15 @@ pub extern "C" fn vexfs_core_set_index_memory(file_system: &FileSystem, bytes: u
     status(file_system.set_index_memory(bytes))
 }
 
-/// Lets go of a collection's rows and graph in memory, when the kernel is short of it.
+/// How many bytes of memory rows and graphs take. It waits for no lock; 0 then.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_core_collection_unload(file_system: &FileSystem, number: u32) -> i32 {
-    status(file_system.unload_collection(number))
+pub extern "C" fn vexfs_core_index_memory_bytes(file_system: &FileSystem) -> u64 {
+    file_system.index_memory_bytes()
+}
+
+/// Lets go of the rows and the graph of the largest collection in memory that nobody is at work on,
+/// when the kernel is short of it. It waits for no lock. Returns how many bytes that was.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_release_index_memory(file_system: &FileSystem) -> u64 {
+    file_system.release_index_memory()
 }
