@@ -145,15 +145,29 @@ struct vexfs_new_fields {
 };
 VEXFS_LAYOUT(vexfs_new_fields, 24);
 
+/* An attribute that a new inode has from the start; none if `value` is null. */
+struct vexfs_new_attribute {
+	const u8 *name;
+	size_t name_bytes;
+	const u8 *value;
+	size_t value_bytes;
+};
+VEXFS_LAYOUT(vexfs_new_attribute, 32);
+
+/* How many may be given. */
+#define VEXFS_NEW_ATTRIBUTES 2
+
 typedef bool (*vexfs_each_entry)(void *context, const u8 *name, size_t name_bytes, u64 inode,
 				 u8 file_type, u64 next);
 
 int vexfs_core_lookup(const struct vexfs_core *core, u64 parent, const u8 *name, size_t name_bytes,
 		      u64 *number);
 int vexfs_core_create(const struct vexfs_core *core, u64 parent, const u8 *name, size_t name_bytes,
-		      const struct vexfs_new_fields *fields, u64 *number);
+		      const struct vexfs_new_fields *fields,
+		      const struct vexfs_new_attribute *attributes, u64 *number);
 int vexfs_core_create_unnamed(const struct vexfs_core *core, const struct vexfs_new_fields *fields,
-			      u64 *number);
+			      const struct vexfs_new_attribute *attributes, u64 *number);
+size_t vexfs_core_attribute_inline_bytes_max(const struct vexfs_core *core);
 int vexfs_core_create_symlink(const struct vexfs_core *core, u64 parent, const u8 *name,
 			      size_t name_bytes, const u8 *target, size_t target_bytes,
 			      const struct vexfs_new_fields *owner, u64 *number);

@@ -55,14 +55,14 @@ static void init_fields(struct vexfs_new_fields *fields, struct mnt_idmap *idmap
 
 /* The inode of a file just made, with what it inherits. */
 static struct inode *made(struct inode *dir, u64 number, const struct qstr *name,
-			  struct posix_acl *access, struct posix_acl *preset)
+			  const struct vexfs_inherited *inherited)
 {
 	struct inode *inode = vexfs_iget(dir->i_sb, number);
 	int error;
 
 	if (IS_ERR(inode))
 		return inode;
-	error = vexfs_init_acl(inode, access, preset);
+	error = vexfs_inherited_by(inode, inherited);
 	if (!error)
 		error = vexfs_init_security(inode, dir, name);
 	if (!error)
@@ -76,7 +76,7 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 {
 	struct super_block *sb = dir->i_sb;
 	struct vexfs_new_fields fields = { .device = (u64)MAJOR(device) << 32 | MINOR(device) };
-	struct posix_acl *access = NULL, *preset = NULL;
+	struct vexfs_inherited inherited = {};
 	struct inode *inode;
 	u64 number;
 	int error;
@@ -88,18 +88,18 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 		error = vexfs_core_create_symlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
 						  target, strlen(target), &fields, &number);
 	} else {
-		error = posix_acl_create(dir, &mode, &preset, &access);
+		error = vexfs_inherit(dir, &mode, &inherited);
 		if (error)
 			return error;
 		init_fields(&fields, idmap, dir, mode);
 		error = vexfs_core_create(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), &fields,
-					  &number);
+					  inherited.attributes, &number);
 	}
 	if (error) {
 		vexfs_check(sb, error, "directory", dir->i_ino);
 		goto out;
 	}
-	inode = made(dir, number, &dentry->d_name, access, preset);
+	inode = made(dir, number, &dentry->d_name, &inherited);
 	if (IS_ERR(inode)) {
 		error = PTR_ERR(inode);
 		/* It is there without what it should have inherited: rather not at all. */
@@ -114,8 +114,7 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 	if (!error && IS_DIRSYNC(dir))
 		error = vexfs_commit(sb);
 out:
-	posix_acl_release(access);
-	posix_acl_release(preset);
+	vexfs_inherited_free(&inherited);
 	return error;
 }
 
@@ -152,23 +151,23 @@ static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file
 {
 	struct super_block *sb = dir->i_sb;
 	struct vexfs_new_fields fields = {};
-	struct posix_acl *access = NULL, *preset = NULL;
+	struct vexfs_inherited inherited = {};
 	struct inode *inode;
 	u64 number;
 	int error;
 
 	if (unlikely(VEXFS_SB(sb)->stopped))
 		return finish_open_simple(file, -EIO);
-	error = posix_acl_create(dir, &mode, &preset, &access);
+	error = vexfs_inherit(dir, &mode, &inherited);
 	if (error)
 		return finish_open_simple(file, error);
 	init_fields(&fields, idmap, dir, mode);
-	error = vexfs_core_create_unnamed(vexfs_core_of(dir), &fields, &number);
+	error = vexfs_core_create_unnamed(vexfs_core_of(dir), &fields, inherited.attributes, &number);
 	if (error) {
 		vexfs_check(sb, error, "unnamed file in directory", dir->i_ino);
 		goto out;
 	}
-	inode = made(dir, number, &file->f_path.dentry->d_name, access, preset);
+	inode = made(dir, number, &file->f_path.dentry->d_name, &inherited);
 	/* The core made it held open; the inode in memory holds it now, or nobody does. */
 	vexfs_core_inode_close(vexfs_core_of(dir), number);
 	if (IS_ERR(inode)) {
@@ -179,8 +178,7 @@ static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file
 	set_nlink(inode, 1);
 	d_tmpfile(file, inode);
 out:
-	posix_acl_release(access);
-	posix_acl_release(preset);
+	vexfs_inherited_free(&inherited);
 	return finish_open_simple(file, error);
 }
 

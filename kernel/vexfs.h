@@ -193,7 +193,16 @@ int vexfs_set_acl(struct mnt_idmap *idmap, struct dentry *dentry, struct posix_a
 int vexfs_set_acl(struct mnt_idmap *idmap, struct inode *inode, struct posix_acl *acl, int type);
 #endif
 int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry);
-int vexfs_init_acl(struct inode *inode, struct posix_acl *access, struct posix_acl *preset);
+
+/* The access control lists that something new inherits, by type, and their attributes. */
+struct vexfs_inherited {
+	struct posix_acl *lists[VEXFS_NEW_ATTRIBUTES];
+	struct vexfs_new_attribute attributes[VEXFS_NEW_ATTRIBUTES];
+};
+
+int vexfs_inherit(struct inode *dir, umode_t *mode, struct vexfs_inherited *inherited);
+int vexfs_inherited_by(struct inode *inode, const struct vexfs_inherited *inherited);
+void vexfs_inherited_free(struct vexfs_inherited *inherited);
 int vexfs_init_security(struct inode *inode, struct inode *dir, const struct qstr *name);
 
 /* export.c */

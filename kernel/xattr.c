@@ -240,17 +240,59 @@ int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry)
 }
 #endif
 
-/* The lists that a new inode inherits; its mode has taken them into account already. */
-int vexfs_init_acl(struct inode *inode, struct posix_acl *access, struct posix_acl *preset)
+/*
+ * What is made in `dir` inherits, and what that leaves of its mode. The lists go with the inode to the core,
+ * so that no crash leaves it with more rights than they give; but for those too long to lie in the tree
+ * with it, which come right after.
+ */
+int vexfs_inherit(struct inode *dir, umode_t *mode, struct vexfs_inherited *inherited)
 {
-	int error = 0;
+	static const int types[VEXFS_NEW_ATTRIBUTES] = { ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT };
+	size_t most = vexfs_core_attribute_inline_bytes_max(vexfs_core_of(dir));
+	struct posix_acl **lists = inherited->lists;
+	int i, error = posix_acl_create(dir, mode, &lists[1], &lists[0]);
 
-	if (preset)
-		error = store_acl(inode, preset, ACL_TYPE_DEFAULT);
-	else
-		cache_no_acl(inode);
-	if (!error && access)
-		error = store_acl(inode, access, ACL_TYPE_ACCESS);
+	for (i = 0; i < VEXFS_NEW_ATTRIBUTES && !error; i++) {
+		struct vexfs_new_attribute *attribute = &inherited->attributes[i];
+
+		if (!lists[i] || posix_acl_xattr_size(lists[i]->a_count) > most)
+			continue;
+		attribute->name = acl_name(types[i]);
+		attribute->name_bytes = strlen(attribute->name);
+		attribute->value = vexfs_acl_to_xattr(lists[i], &attribute->value_bytes);
+		if (!attribute->value)
+			error = -ENOMEM;
+	}
+	if (error)
+		vexfs_inherited_free(inherited);
+	return error;
+}
+
+void vexfs_inherited_free(struct vexfs_inherited *inherited)
+{
+	int i;
+
+	for (i = 0; i < VEXFS_NEW_ATTRIBUTES; i++) {
+		posix_acl_release(inherited->lists[i]);
+		kfree(inherited->attributes[i].value);
+	}
+}
+
+/* Takes over what a new inode has inherited, and stores what it was not made with. */
+int vexfs_inherited_by(struct inode *inode, const struct vexfs_inherited *inherited)
+{
+	static const int types[VEXFS_NEW_ATTRIBUTES] = { ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT };
+	int i, error = 0;
+
+	cache_no_acl(inode);
+	for (i = 0; i < VEXFS_NEW_ATTRIBUTES && !error; i++) {
+		struct posix_acl *list = inherited->lists[i];
+
+		if (inherited->attributes[i].value)
+			set_cached_acl(inode, types[i], list);
+		else if (list)
+			error = store_acl(inode, list, types[i]);
+	}
 	return error;
 }
 

@@ -489,6 +489,24 @@ pub(crate) fn window_rows(bytes: usize, row_bytes: usize) -> u32 {
     bytes.checked_div(row_bytes).unwrap_or(1).clamp(1, 1 << 20) as u32
 }
 
+impl Collection {
+    /// Lets go of rows and graph, unless somebody is at work on them.
+    fn try_unload(&self) -> bool {
+        let Some(_build) = self.build.try_write() else { return false };
+        let Some(mut memory) = self.memory.try_write() else { return false };
+        {
+            let Some(mut pending) = self.pending.try_write() else { return false };
+            pending.stop();
+        }
+        memory.forget(&self.schema);
+        self.count_memory(0);
+        if let Some(mut scratches) = self.scratches.try_write() {
+            scratches.clear();
+        }
+        true
+    }
+}
+
 impl FileSystem {
     /// Brings the collection into memory if it is not, and takes in what has changed. Afterwards
     /// `memory` is loaded, or too large.
@@ -668,27 +686,18 @@ impl FileSystem {
     /// short of memory must not: who has the lock may be waiting for memory.
     pub fn release_index_memory(&self) -> u64 {
         let Some(collections) = self.collections.try_read() else { return 0 };
-        let mut largest = None;
-        let mut bytes = 0;
-        for collection in &collections.list {
-            let own = collection.counted_memory();
-            if own <= bytes {
-                continue;
+        let rank =
+            |collection: &Collection| (collection.counted_memory(), collection.schema.number);
+        let mut below = (u64::MAX, 0);
+        loop {
+            let loaded = collections.list.iter().map(|collection| (rank(collection), collection));
+            let smaller = loaded.filter(|(rank, _)| rank.0 > 0 && *rank < below);
+            let Some((rank, collection)) = smaller.max_by_key(|(rank, _)| *rank) else { return 0 };
+            if collection.try_unload() {
+                return rank.0;
             }
-            let Some(build) = collection.build.try_write() else { continue };
-            let Some(memory) = collection.memory.try_write() else { continue };
-            let Some(pending) = collection.pending.try_write() else { continue };
-            (largest, bytes) = (Some((collection, build, memory, pending)), own);
+            below = rank;
         }
-        if let Some((collection, _build, mut memory, mut pending)) = largest {
-            memory.forget(&collection.schema);
-            collection.count_memory(0);
-            pending.stop();
-            if let Some(mut scratches) = collection.scratches.try_write() {
-                scratches.clear();
-            }
-        }
-        bytes
     }
 
     /// Lets go of the rows and the graph of a collection in memory; the next search loads them.

@@ -13,6 +13,7 @@ use crate::layout::*;
 use crate::link;
 use crate::names::{self, Place};
 use crate::tree::Tree;
+use crate::xattr::add_attributes;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// What a new inode is.
@@ -24,6 +25,16 @@ pub struct NewInode {
     pub owner: (u32, u32),
     /// Number of a device node: major << 32 | minor; 0 for anything else.
     pub device: u64,
+}
+
+/// An extended attribute that a new inode has from the start. Its value fits the tree
+/// ([`FileSystem::attribute_inline_bytes_max`]).
+#[derive(Clone, Copy, Debug)]
+pub struct NewAttribute<'a> {
+    /// The whole name, with its namespace.
+    pub name: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
 }
 
 /// An entry of a directory, as [`FileSystem::read_directory`] lists it.
@@ -193,7 +204,19 @@ impl FileSystem {
     ///
     /// Errors: `Exists`, `NameTooLong`, `Invalid` for a bad name or mode, `NoSpace`.
     pub fn create(&self, parent: u64, name: &[u8], new: &NewInode) -> Result<u64> {
-        self.create_with(parent, name, new, None)
+        self.create_with(parent, name, new, None, &[])
+    }
+
+    /// As [`FileSystem::create`], with extended attributes: no state lacks them that has the inode.
+    pub fn create_with_attributes(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new: &NewInode,
+        attributes: &[NewAttribute<'_>],
+    ) -> Result<u64> {
+        self.check_new_attributes(attributes)?;
+        self.create_with(parent, name, new, None, attributes)
     }
 
     /// Makes a symbolic link to `target`, 1 to 4095 bytes.
@@ -214,7 +237,7 @@ impl FileSystem {
             return Err(Error::Invalid("the target of a link holds no NUL"));
         }
         let new = NewInode { mode: MODE_SYMLINK | 0o777, owner, device: 0 };
-        self.create_with(parent, name, &new, Some(target))
+        self.create_with(parent, name, &new, Some(target), &[])
     }
 
     fn create_with(
@@ -223,26 +246,33 @@ impl FileSystem {
         name: &[u8],
         new: &NewInode,
         target: Option<&[u8]>,
+        attributes: &[NewAttribute<'_>],
     ) -> Result<u64> {
         names::check_entry_name(name)?;
         check_new(new, target.is_some())?;
         let now = self.host.clock.now();
-        self.operation(8, false, |tree| make_entry(tree, parent, name, new, target, now))
+        self.operation(8 + attributes.len() as u64 * 2, false, |tree| {
+            let number = make_entry(tree, parent, name, new, target, now)?;
+            add_attributes(tree, number, attributes)?;
+            Ok(number)
+        })
     }
 
     /// Makes a regular file that has no name yet, as `O_TMPFILE` does. It is held open: it lives
     /// until [`FileSystem::close_inode`], unless [`FileSystem::link`] names it before.
-    pub fn create_unnamed(&self, new: &NewInode) -> Result<u64> {
+    pub fn create_unnamed(&self, new: &NewInode, attributes: &[NewAttribute<'_>]) -> Result<u64> {
         check_new(new, false)?;
+        self.check_new_attributes(attributes)?;
         if new.mode & MODE_TYPE != MODE_FILE {
             return Err(Error::Invalid("only a regular file can be without a name"));
         }
         let now = self.host.clock.now();
         let files = &self.open_files;
-        self.operation(4, false, |tree| {
+        self.operation(4 + attributes.len() as u64 * 2, false, |tree| {
             let (number, mut inode) = make_inode(tree, new, now)?;
             inode.links = 0;
             inode.store(tree, number)?;
+            add_attributes(tree, number, attributes)?;
             crate::orphan::add(tree, number)?;
             files.write().hold(number)?;
             Ok(number)

@@ -6,6 +6,7 @@ use crate::tree_tests::{Rng, format};
 use crate::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::{String, ToString};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 
 const ROOT: u64 = layout::ROOT_INODE;
@@ -382,8 +383,8 @@ fn an_unlinked_file_lives_while_it_is_held_and_no_longer_after_a_crash() {
     let number = fs.create(ROOT, b"g", &file(0o100644)).unwrap();
     fs.open_inode(number).unwrap();
     fs.unlink(ROOT, b"g").unwrap();
-    let unnamed = fs.create_unnamed(&file(0o100600)).unwrap();
-    let named = fs.create_unnamed(&file(0o100600)).unwrap();
+    let unnamed = fs.create_unnamed(&file(0o100600), &[]).unwrap();
+    let named = fs.create_unnamed(&file(0o100600), &[]).unwrap();
     fs.link(named, ROOT, b"named").unwrap();
     fs.close_inode(named).unwrap();
     assert_eq!(fs.orphans().unwrap(), [number, unnamed]);
@@ -561,7 +562,7 @@ fn an_inode_that_is_being_taken_apart_gets_no_name_and_no_vector() {
 fn an_orphan_that_is_damaged_does_not_keep_the_others_from_being_taken_apart() {
     let memory = Memory::new(16 << 20);
     let fs = format(&memory, 12);
-    let numbers = [(); 3].map(|()| fs.create_unnamed(&file(MODE_FILE | 0o600)).unwrap());
+    let numbers = [(); 3].map(|()| fs.create_unnamed(&file(MODE_FILE | 0o600), &[]).unwrap());
     let [first, damaged, last] = numbers;
     fs.write(damaged, 0, &[7; 10_000]).unwrap();
     fs.operation(4, true, |tree| {
@@ -601,4 +602,62 @@ fn a_rename_can_leave_something_behind() {
     let refused = fs.rename_leaving(ROOT, b"b", ROOT, b"a", RenameMode::NoReplace, &whiteout);
     assert_eq!(refused, Err(Error::Exists));
     assert_eq!(list(&fs, ROOT).len(), 4, "with . and ..");
+}
+
+#[test]
+fn no_state_has_a_new_inode_without_its_attributes() {
+    let memory = Memory::new(8 << 20);
+    let fs = format(&memory, 12);
+    let values = [&b"who may"[..], &[7; 1024]];
+    let attributes = [
+        NewAttribute { name: b"system.posix_acl_access", value: values[0] },
+        NewAttribute { name: b"system.posix_acl_default", value: values[1] },
+    ];
+    let long = NewAttribute { name: b"long", value: &[7; 1025] };
+    assert!(matches!(
+        fs.create_with_attributes(ROOT, b"f", &file(0o100600), &[long]),
+        Err(Error::TooBig(_))
+    ));
+    // One makes files and the other takes states, neither far ahead.
+    const FILES: u64 = 300;
+    let (made, states) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut seen = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..FILES {
+                while n > 4 * states.load(Ordering::SeqCst) + 8 {
+                    std::thread::yield_now();
+                }
+                let name = std::format!("n{n}");
+                let mode = if n % 2 == 0 { 0o040700 } else { 0o100600 };
+                fs.create_with_attributes(ROOT, name.as_bytes(), &file(mode), &attributes).unwrap();
+                fs.create_unnamed(&file(0o100600), &attributes).unwrap();
+                made.store(n + 1, Ordering::SeqCst);
+            }
+        });
+        while made.load(Ordering::SeqCst) < FILES {
+            while made.load(Ordering::SeqCst) < 4 * states.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            fs.commit().unwrap();
+            states.fetch_add(1, Ordering::SeqCst);
+            let state = Memory::new(0);
+            state.bytes.lock().unwrap().clone_from(&memory.bytes.lock().unwrap());
+            let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+            let state = FileSystem::open(state.host(), &options).unwrap();
+            let entries = list(&state, ROOT);
+            seen += entries.len();
+            for (name, number) in entries {
+                if name == b"." || name == b".." {
+                    continue;
+                }
+                for NewAttribute { name, value } in attributes {
+                    assert_eq!(state.get_xattr(number, name).unwrap(), value);
+                }
+            }
+        }
+    });
+    assert!(seen > 1000);
+    fs.commit().unwrap();
+    crate::data_tests::audit(&fs);
 }

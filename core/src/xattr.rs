@@ -5,6 +5,7 @@
 //! the host to say.
 
 use crate::bytes::owned;
+use crate::directory::NewAttribute;
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::inode::{Inode, new_object};
@@ -97,7 +98,62 @@ fn before(tree: &Tree, number: u64, name: &[u8], mode: XattrMode) -> Result<Befo
     }
 }
 
+/// Gives a new inode its first attributes, which are known to fit.
+pub(crate) fn add_attributes(
+    tree: &mut Tree,
+    number: u64,
+    attributes: &[NewAttribute<'_>],
+) -> Result<()> {
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    for NewAttribute { name, value } in attributes {
+        let before = before(tree, number, name, XattrMode::Create)?;
+        put_item(tree, before.key, name, value.len(), 0, value)?;
+    }
+    let mut inode = Inode::load(tree, number)?;
+    inode.flags |= INODE_ATTRIBUTES;
+    inode.store(tree, number)
+}
+
+/// Writes an attribute's item: the value itself, or the object that holds it.
+fn put_item(
+    tree: &mut Tree,
+    key: Key,
+    name: &[u8],
+    length: usize,
+    object: u64,
+    inline: &[u8],
+) -> Result<()> {
+    let head = AttributeLayout {
+        object: object.into(),
+        value_length: (length as u32).into(),
+        name_length: name.len() as u8,
+        reserved: [0; 3],
+    };
+    tree.put(key, &[head.as_bytes(), name, inline])
+}
+
 impl FileSystem {
+    /// The longest value of an attribute that lies in the tree itself.
+    pub fn attribute_inline_bytes_max(&self) -> usize {
+        self.reader().block_bytes() / 4
+    }
+
+    pub(crate) fn check_new_attributes(&self, attributes: &[NewAttribute<'_>]) -> Result<()> {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        let most = self.attribute_inline_bytes_max();
+        for NewAttribute { name, value } in attributes {
+            check_name(name)?;
+            if value.len() > most {
+                return Err(Error::TooBig("attribute of a new inode"));
+            }
+        }
+        Ok(())
+    }
+
     /// The value of an attribute.
     pub fn get_xattr(&self, number: u64, name: &[u8]) -> Result<Vec<u8>> {
         check_name(name)?;
@@ -140,18 +196,12 @@ impl FileSystem {
         let now = self.host.clock.now();
         // Refused before any block is written for it.
         before(&self.reader(), number, name, mode)?;
-        let inline_max = self.reader().block_bytes() / 4;
+        let inline_max = self.attribute_inline_bytes_max();
         let change = |tree: &mut Tree, object: u64| {
             let mut inode = Inode::load(tree, number)?;
             let before = before(tree, number, name, mode)?;
-            let head = AttributeLayout {
-                object: object.into(),
-                value_length: (value.len() as u32).into(),
-                name_length: name.len() as u8,
-                reserved: [0; 3],
-            };
             let inline = if object == 0 { value } else { &[] };
-            tree.put(before.key, &[head.as_bytes(), name, inline])?;
+            put_item(tree, before.key, name, value.len(), object, inline)?;
             if before.object != 0 {
                 // Taken apart after this operation; the note keeps a crash from leaking it.
                 crate::orphan::add(tree, before.object)?;

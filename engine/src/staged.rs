@@ -42,7 +42,7 @@ impl Image {
 
     fn unnamed_file(&self, to: &Path, permissions: u32, owner: (u32, u32)) -> Result<File<'_>> {
         let mode = MODE_FILE | (permissions & 0o7777);
-        let made = self.core.create_unnamed(&NewInode { mode, owner, device: 0 });
+        let made = self.core.create_unnamed(&NewInode { mode, owner, device: 0 }, &[]);
         let number = self.about(to, made)?;
         let file = self.open_inode(number, to);
         // From here on the open file alone holds it.

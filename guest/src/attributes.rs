@@ -201,6 +201,23 @@ fn access_control_lists_are_inherited(dir: &Path) {
     let access = get(&path, "system.posix_acl_access").expect("still there");
     let mask = access[4..].chunks(8).find(|entry| entry[0] == 0x10).expect("a mask");
     assert_eq!(mask[2], 0);
+    // A list too long to lie in the tree with the inode.
+    let mut entries = vec![(0x01, 7, NOBODY)];
+    entries.extend((0..200).map(|user| (0x02, 5, 2000 + user)));
+    entries.extend([(0x04, 5, NOBODY), (0x10, 5, NOBODY), (0x20, 0, NOBODY)]);
+    let long = acl(&entries);
+    fs::create_dir(dir.join("l")).expect("mkdir");
+    rustix::fs::setxattr(dir.join("l"), "system.posix_acl_default", &long, none).expect("long");
+    create(&dir.join("l/f"));
+    fs::create_dir(dir.join("l/d")).expect("mkdir");
+    rustix::fs::sync();
+    drop_caches();
+    for (name, kind) in [("l/f", "access"), ("l/d", "default"), ("l/d", "access")] {
+        let mut buffer = vec![0u8; 4096];
+        let kind = format!("system.posix_acl_{kind}");
+        let length = rustix::fs::getxattr(dir.join(name), kind.as_str(), &mut buffer);
+        assert_eq!(length.expect("inherited"), long.len(), "{kind} of {name}");
+    }
     rustix::fs::removexattr(&path, "system.posix_acl_access").expect("remove");
     assert_eq!(errno(get(&path, "system.posix_acl_access")), libc::ENODATA);
 }

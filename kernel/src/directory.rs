@@ -3,7 +3,7 @@
 
 use crate::boundary::{bytes, deliver, status};
 use core::ffi::c_void;
-use vexfs_core::{Error, FileSystem, NewInode, RenameMode};
+use vexfs_core::{Error, FileSystem, NewAttribute, NewInode, RenameMode};
 
 /// Finds the inode that a name of directory `parent` names.
 ///
@@ -42,10 +42,49 @@ impl NewFields {
     }
 }
 
-/// Makes a file, directory, device node, fifo or socket and writes its inode number.
+/// [`NewAttribute`] with a layout that C can declare.
+#[repr(C)]
+pub struct NewAttributeFields {
+    /// The whole name.
+    pub name: *const u8,
+    /// Its length.
+    pub name_bytes: usize,
+    /// The value; a null pointer takes the attribute out of the list.
+    pub value: *const u8,
+    /// Its length.
+    pub value_bytes: usize,
+}
+
+/// A new inode inherits at most both access control lists.
+const ATTRIBUTES_MAX: usize = 2;
+
+/// Those of the attributes that have a value.
 ///
 /// # Safety
-/// `name` points to `name_bytes` bytes; `number` may be written to.
+/// The pointers of each point to as many bytes as it says, or are null, during `'a`.
+unsafe fn new_attributes<'a>(
+    fields: &'a [NewAttributeFields; ATTRIBUTES_MAX],
+    room: &'a mut [NewAttribute<'a>; ATTRIBUTES_MAX],
+) -> &'a [NewAttribute<'a>] {
+    let mut count = 0;
+    let given = fields.iter().filter(|field| !field.value.is_null());
+    for (field, place) in given.zip(room.iter_mut()) {
+        // SAFETY: the caller's word.
+        let (name, value) = unsafe {
+            (bytes(field.name, field.name_bytes), bytes(field.value, field.value_bytes))
+        };
+        *place = NewAttribute { name, value };
+        count += 1;
+    }
+    room.get(..count).unwrap_or_default()
+}
+
+/// Makes a file, directory, device node, fifo or socket with these attributes and writes its inode
+/// number.
+///
+/// # Safety
+/// `name` points to `name_bytes` bytes, and likewise names and values of the attributes; `number` may
+/// be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vexfs_core_create(
     file_system: &FileSystem,
@@ -53,24 +92,47 @@ pub unsafe extern "C" fn vexfs_core_create(
     name: *const u8,
     name_bytes: usize,
     new: &NewFields,
+    attributes: &[NewAttributeFields; ATTRIBUTES_MAX],
     number: *mut u64,
 ) -> i32 {
+    let mut room = [NewAttribute { name: &[], value: &[] }; ATTRIBUTES_MAX];
     // SAFETY: the caller's word.
-    unsafe { deliver(file_system.create(parent, bytes(name, name_bytes), &new.inode()), number) }
+    unsafe {
+        let attributes = new_attributes(attributes, &mut room);
+        let name = bytes(name, name_bytes);
+        let made = if attributes.is_empty() {
+            file_system.create(parent, name, &new.inode())
+        } else {
+            file_system.create_with_attributes(parent, name, &new.inode(), attributes)
+        };
+        deliver(made, number)
+    }
 }
 
-/// Makes a regular file without a name, held open, and writes its inode number.
+/// Makes a regular file without a name, held open, with these attributes and writes its inode number.
 ///
 /// # Safety
-/// `number` may be written to.
+/// Names and values of the attributes point to as many bytes as is said of them; `number` may be
+/// written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vexfs_core_create_unnamed(
     file_system: &FileSystem,
     new: &NewFields,
+    attributes: &[NewAttributeFields; ATTRIBUTES_MAX],
     number: *mut u64,
 ) -> i32 {
+    let mut room = [NewAttribute { name: &[], value: &[] }; ATTRIBUTES_MAX];
     // SAFETY: the caller's word.
-    unsafe { deliver(file_system.create_unnamed(&new.inode()), number) }
+    unsafe {
+        let attributes = new_attributes(attributes, &mut room);
+        deliver(file_system.create_unnamed(&new.inode(), attributes), number)
+    }
+}
+
+/// The longest value of an attribute that a new inode can have from the start.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_attribute_inline_bytes_max(file_system: &FileSystem) -> usize {
+    file_system.attribute_inline_bytes_max()
 }
 
 /// Makes a symbolic link and writes its inode number.

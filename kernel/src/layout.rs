@@ -3,7 +3,7 @@
 //! numbers.
 
 use crate::collection::{Collection, GraphWork, NewCollection};
-use crate::directory::NewFields;
+use crate::directory::{NewAttributeFields, NewFields};
 use crate::file::Extent;
 use crate::host::Write;
 use crate::inode::{Change, InodeFields, Time};
@@ -25,6 +25,7 @@ layout!(Time, 16);
 layout!(InodeFields, 136, accessed at 56, mode at 120);
 layout!(Change, 88, fields at 64);
 layout!(NewFields, 24);
+layout!(NewAttributeFields, 32, value at 16);
 layout!(Extent, 40);
 layout!(Mapping, 32);
 layout!(Piece, 32);

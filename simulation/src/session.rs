@@ -562,7 +562,7 @@ fn execute(fs: &FileSystem, change: &Change) -> Result<u64> {
             fs.create_symlink(*parent, name, target, OWNER)
         }
         Change::CreateUnnamed => {
-            fs.create_unnamed(&NewInode { mode: MODE_FILE | 0o600, owner: OWNER, device: 0 })
+            fs.create_unnamed(&NewInode { mode: MODE_FILE | 0o600, owner: OWNER, device: 0 }, &[])
         }
         Change::Link { number, parent, name } => fs.link(*number, *parent, name).map(|()| 0),
         Change::Unlink { parent, name } => fs.unlink(*parent, name).map(|()| 0),

@@ -85,7 +85,7 @@ pub(crate) fn populated(block_log2: u32) -> Memory {
     fs.punch(holes, 340_000, 20_000).unwrap();
     fs.set_xattr(data, b"user.large", &bytes[..40_000], XattrMode::Set).unwrap();
     add_collection(&fs, data, inline);
-    fs.create_unnamed(&new(MODE_FILE | 0o600)).unwrap();
+    fs.create_unnamed(&new(MODE_FILE | 0o600), &[]).unwrap();
     fs.commit().unwrap();
     memory
 }
