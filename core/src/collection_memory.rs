@@ -510,6 +510,7 @@ impl Collection {
 impl FileSystem {
     /// Brings the collection into memory if it is not, and takes in what has changed. Afterwards
     /// `memory` is loaded, or too large.
+    #[inline(never)] // its frame must not add to its caller's
     pub(crate) fn refresh(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         collection.check_alive()?;
         {

@@ -296,6 +296,7 @@ impl FileSystem {
     /// that is no multiple of the collection's, say), `Invalid` and `TooBig` for numbers out of
     /// range, `Stale` or `NotDirectory` for the scope, `Device`, `OutOfMemory`, and `Interrupted`
     /// when [`Executor::is_cancelled`] says so, which is asked before much is done each time.
+    #[inline(never)] // its frame must not add to its caller's
     pub fn search(
         &self,
         request: &SearchRequest<'_>,
