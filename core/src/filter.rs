@@ -11,7 +11,7 @@ use crate::inode::Inode;
 use crate::key::{Key, Kind};
 use crate::layout::{NAME_BYTES_MAX, ROOT_INODE};
 use crate::link;
-use crate::rights::{Credentials, Reach, Want};
+use crate::rights::{Caller, Reach, Want};
 use crate::tree::Tree;
 use core::ops::RangeInclusive;
 use vexfs_memory::Table;
@@ -95,8 +95,7 @@ impl Findings {
 pub(crate) struct Judge<'a> {
     fs: &'a FileSystem,
     filter: &'a Filter<'a>,
-    /// `None` is above permissions.
-    credentials: Option<&'a Credentials<'a>>,
+    caller: Caller<'a>,
     scope: u64,
     pub findings: &'a mut Findings,
     /// The first error; every row is turned down after it.
@@ -109,13 +108,13 @@ impl<'a> Judge<'a> {
     pub fn new(
         fs: &'a FileSystem,
         filter: &'a Filter<'a>,
-        credentials: Option<&'a Credentials<'a>>,
+        caller: Caller<'a>,
         scope: u64,
         findings: &'a mut Findings,
     ) -> Self {
         findings.reset();
-        let open = filter.is_empty() && credentials.is_none() && scope == ROOT_INODE;
-        Self { fs, filter, credentials, scope, findings, error: None, open }
+        let open = filter.is_empty() && !caller.is_restricted() && scope == ROOT_INODE;
+        Self { fs, filter, caller, scope, findings, error: None, open }
     }
 
     /// Whether all rows are admitted without a look.
@@ -128,8 +127,8 @@ impl<'a> Judge<'a> {
         self.open = false;
     }
 
-    pub fn credentials(&self) -> Option<&'a Credentials<'a>> {
-        self.credentials
+    pub fn caller(&self) -> Caller<'a> {
+        self.caller
     }
 
     /// The error that was met, if any.
@@ -165,18 +164,13 @@ impl<'a> Judge<'a> {
         if let Some(verdict) = self.findings.files.get(number) {
             return Ok(*verdict);
         }
-        let verdict = {
-            let tree = self.fs.reader();
-            match Inode::load(&tree, number) {
-                Ok(inode) => Verdict {
-                    admitted: self.admits_file(&tree, number, &inode)?,
-                    content_version: inode.content_version,
-                },
-                // Removed since the row was taken in.
-                Err(Error::Stale) => Verdict { admitted: false, content_version: 0 },
-                Err(error) => return Err(error),
+        let mut verdict = loop {
+            if let Some(verdict) = self.look_at(number)? {
+                break verdict;
             }
+            self.findings.reach.ask(self.caller)?;
         };
+        verdict.admitted = verdict.admitted && self.caller.is_let(number, Want::Read)?;
         if self.findings.files.len() >= REMEMBERED_MAX {
             self.findings.files.clear();
         }
@@ -184,25 +178,40 @@ impl<'a> Judge<'a> {
         Ok(verdict)
     }
 
-    fn admits_file(&mut self, tree: &Tree, number: u64, inode: &Inode) -> Result<bool> {
-        if inode.links == 0 || !self.filter.takes(inode) {
-            return Ok(false);
-        }
-        let readable = match self.credentials {
-            Some(credentials) => credentials.may(tree, number, inode, Want::Read)?,
-            None => true,
+    /// What the tree says of the file, without what the monitor says of itself; nothing when the
+    /// monitor has to be asked of directories first.
+    #[inline(never)] // a monitor must not be asked on top of its frame
+    fn look_at(&mut self, number: u64) -> Result<Option<Verdict>> {
+        let tree = self.fs.reader();
+        let inode = match Inode::load(&tree, number) {
+            Ok(inode) => inode,
+            // Removed since the row was taken in.
+            Err(Error::Stale) => {
+                return Ok(Some(Verdict { admitted: false, content_version: 0 }));
+            }
+            Err(error) => return Err(error),
         };
-        if !readable {
-            return Ok(false);
+        let content_version = inode.content_version;
+        let admitted = self.admits_file(&tree, number, &inode)?;
+        Ok(admitted.map(|admitted| Verdict { admitted, content_version }))
+    }
+
+    fn admits_file(&mut self, tree: &Tree, number: u64, inode: &Inode) -> Result<Option<bool>> {
+        if inode.links == 0 || !self.filter.takes(inode) {
+            return Ok(Some(false));
+        }
+        if !self.caller.may(tree, number, inode, Want::Read)? {
+            return Ok(Some(false));
         }
         if self.filter.name_suffix.is_none()
-            && self.credentials.is_none()
+            && !self.caller.is_restricted()
             && self.scope == ROOT_INODE
         {
-            return Ok(true);
+            return Ok(Some(true));
         }
         // Some name of it ends right, and lies where the caller can get to.
         let mut found = false;
+        let reach = &mut self.findings.reach;
         link::each(tree, number, |parent, cookie| {
             if let Some(suffix) = self.filter.name_suffix {
                 let key = Key::new(parent, Kind::Entry, cookie);
@@ -216,25 +225,22 @@ impl<'a> Judge<'a> {
                     return Ok(true);
                 }
             }
-            let reach = &mut self.findings.reach;
-            found = reach.reaches(tree, self.credentials, self.scope, parent)?;
+            found = reach.reaches(tree, self.caller, self.scope, parent)? == Some(true);
             Ok(!found)
         })?;
-        Ok(found)
+        if found {
+            reach.drop_questions();
+        }
+        Ok((!reach.has_questions()).then_some(found))
     }
 }
 
 impl FileSystem {
     /// Whether a search below directory `scope` on behalf of this caller may return the file: it has
-    /// a path from there that the caller may walk, and its permissions let the caller read it.
-    pub fn may_read(
-        &self,
-        number: u64,
-        scope: u64,
-        credentials: Option<&Credentials<'_>>,
-    ) -> Result<bool> {
+    /// a path from there that the caller may walk, and the caller may read it.
+    pub fn may_read(&self, number: u64, scope: u64, caller: Caller<'_>) -> Result<bool> {
         let (filter, mut findings) = (Filter::default(), Findings::default());
-        let mut judge = Judge::new(self, &filter, credentials, scope, &mut findings);
+        let mut judge = Judge::new(self, &filter, caller, scope, &mut findings);
         judge.close();
         Ok(judge.judge(number)?.admitted)
     }

@@ -103,7 +103,7 @@ pub use inode::{
 pub use link::{DIRECTORY_DEPTH_MAX, PATH_DEPTH_MAX};
 pub use mapped::{Completion, ExtentInfo, InFlight, MappedExtent, MappedState};
 pub use rename::RenameMode;
-pub use rights::Credentials;
+pub use rights::{Caller, Credentials, Monitor, Want};
 pub use search::{
     Completeness, CutReason, EFFORT_DEFAULT, EachHit, QUERIES_MAX, SEARCH_EFFORT_MAX,
     SEARCH_HITS_MAX, SEARCH_K_MAX, SEARCH_VECTOR_BYTES_MAX, SearchHit, SearchPlan, SearchReport,

@@ -9,7 +9,7 @@ use crate::inode::{Inode, MODE_SYMLINK};
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
 use crate::names::{self, Place};
-use crate::rights::{Credentials, Reach};
+use crate::rights::{Caller, Reach};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
@@ -141,7 +141,7 @@ impl FileSystem {
     /// Calls `each` with every absolute path of an inode, until it returns false. It runs under
     /// the tree's lock and must not call the file system. An inode without names has no path.
     pub fn paths(&self, number: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
-        self.paths_below(number, ROOT_INODE, None, each)
+        self.paths_below(number, ROOT_INODE, Caller::default(), each)
     }
 
     /// As [`FileSystem::paths`], but only the paths that lead through directory `scope`, and of
@@ -150,22 +150,37 @@ impl FileSystem {
         &self,
         number: u64,
         scope: u64,
-        credentials: Option<&Credentials<'_>>,
+        caller: Caller<'_>,
         each: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<()> {
-        let tree = self.reader();
-        Inode::load(&tree, number)?;
-        if number == ROOT_INODE {
-            each(b"/");
+        let mut reach = Reach::default();
+        let mut names: Vec<(u64, u64)> = Vec::new();
+        loop {
+            let tree = self.reader();
+            Inode::load(&tree, number)?;
+            if number == ROOT_INODE {
+                each(b"/");
+                return Ok(());
+            }
+            names.clear();
+            self::each(&tree, number, |parent, cookie| {
+                if reach.reaches(&tree, caller, scope, parent)? == Some(true) {
+                    names.try_push((parent, cookie))?;
+                }
+                Ok(true)
+            })?;
+            if reach.has_questions() {
+                drop(tree);
+                reach.ask(caller)?;
+                continue;
+            }
+            for (parent, cookie) in names.iter().copied() {
+                if !path(&tree, number, parent, cookie)?.is_none_or(|path| each(&path)) {
+                    break;
+                }
+            }
             return Ok(());
         }
-        let mut reach = Reach::default();
-        self::each(&tree, number, |parent, cookie| {
-            if !reach.reaches(&tree, credentials, scope, parent)? {
-                return Ok(true);
-            }
-            Ok(path(&tree, number, parent, cookie)?.is_none_or(|path| each(&path)))
-        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::names::Place;
 use crate::tree::Tree;
 use crate::xattr;
 use alloc::vec::Vec;
+use core::fmt;
 use vexfs_memory::{Table, TryVec};
 
 /// Directories that are remembered at once.
@@ -42,7 +43,7 @@ const TAG_OTHERS: u16 = 0x20;
 
 /// What is to be done with an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub enum Want {
     /// Read a file.
     Read,
     /// Pass through a directory.
@@ -56,6 +57,52 @@ impl Want {
             Self::Read => 0o4,
             Self::Search => 0o1,
         }
+    }
+}
+
+/// A reference monitor of the host: it may refuse what permissions allow, as the security modules of
+/// a kernel do. Asked once in a request for each directory and file that matters, with no lock of the
+/// tree held; locks of a collection may be, so it must not wait for what changes one.
+pub trait Monitor {
+    /// Whether the caller may do that with the inode. False for one that is gone.
+    fn allows(&self, number: u64, want: Want) -> Result<bool>;
+}
+
+impl fmt::Debug for dyn Monitor + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Monitor")
+    }
+}
+
+/// Who asks, and what stands in the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// Whose permissions count; `None` is above them.
+    pub credentials: Option<&'a Credentials<'a>>,
+    /// Who has a say besides.
+    pub monitor: Option<&'a dyn Monitor>,
+}
+
+impl<'a> From<Option<&'a Credentials<'a>>> for Caller<'a> {
+    fn from(credentials: Option<&'a Credentials<'a>>) -> Self {
+        Self { credentials, monitor: None }
+    }
+}
+
+impl Caller<'_> {
+    /// Whether something may be closed to the caller.
+    pub fn is_restricted(&self) -> bool {
+        self.credentials.is_some() || self.monitor.is_some()
+    }
+
+    /// Whether permissions allow it; the monitor is still to be asked.
+    pub(crate) fn may(&self, tree: &Tree, number: u64, inode: &Inode, want: Want) -> Result<bool> {
+        self.credentials.map_or(Ok(true), |credentials| credentials.may(tree, number, inode, want))
+    }
+
+    /// Whether the monitor allows it. Not to be called with the tree locked.
+    pub(crate) fn is_let(&self, number: u64, want: Want) -> Result<bool> {
+        self.monitor.map_or(Ok(true), |monitor| monitor.allows(number, want))
     }
 }
 
@@ -138,41 +185,86 @@ impl Credentials<'_> {
 
 /// Which directories can be reached from the directory of a search, every directory on the way
 /// (both ends included) being open to the caller. Remembers what it found.
+///
+/// A monitor is asked by [`Reach::ask`], when the tree is not locked.
 #[derive(Default)]
 pub(crate) struct Reach {
     known: Table<bool>,
+    /// What the monitor said of directories.
+    answers: Table<bool>,
+    /// Directories that the monitor is to be asked of, upwards.
+    questions: Vec<u64>,
     chain: Vec<u64>,
+}
+
+fn forget(table: &mut Table<bool>) {
+    if table.len() > 4096 {
+        *table = Table::new();
+    } else {
+        table.clear();
+    }
+}
+
+fn remember(table: &mut Table<bool>, directory: u64, answer: bool) -> Result<()> {
+    if table.len() >= REMEMBERED_MAX {
+        table.clear();
+    }
+    table.try_insert(directory, answer)?;
+    Ok(())
 }
 
 impl Reach {
     /// Forgets everything, for another search. Keeps its memory while that is small.
     pub fn reset(&mut self) {
-        if self.known.len() > 4096 {
-            self.known = Table::new();
-        } else {
-            self.known.clear();
-        }
+        forget(&mut self.known);
+        forget(&mut self.answers);
+        self.questions.clear();
     }
 
     /// Notes what is known of a directory.
     pub fn note(&mut self, directory: u64, reached: bool) -> Result<()> {
-        if self.known.len() >= REMEMBERED_MAX {
-            self.known.clear();
+        remember(&mut self.known, directory, reached)
+    }
+
+    /// Asks the monitor what it was found to be needed for, and takes the answers in. Called when the
+    /// tree is not locked.
+    pub fn ask(&mut self, caller: Caller<'_>) -> Result<()> {
+        // From above: what lies below a closed directory needs no asking.
+        while let Some(directory) = self.questions.pop() {
+            // Several names may lie below one directory.
+            if self.answers.contains(directory) {
+                continue;
+            }
+            let open = caller.is_let(directory, Want::Search)?;
+            remember(&mut self.answers, directory, open)?;
+            if !open {
+                self.questions.clear();
+            }
         }
-        self.known.try_insert(directory, reached)?;
         Ok(())
     }
 
-    /// Whether `directory` can be reached from `scope`. Without credentials every directory is
-    /// open.
+    /// Whether there is something to ask of the monitor.
+    pub fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
+    /// Drops what was to be asked of the monitor, as it is not needed any more.
+    pub fn drop_questions(&mut self) {
+        self.questions.clear();
+    }
+
+    /// Whether `directory` can be reached from `scope`. Nothing when that depends on the monitor,
+    /// which [`Reach::ask`] asks.
     pub fn reaches(
         &mut self,
         tree: &Tree,
-        credentials: Option<&Credentials<'_>>,
+        caller: Caller<'_>,
         scope: u64,
         directory: u64,
-    ) -> Result<bool> {
+    ) -> Result<Option<bool>> {
         self.chain.clear();
+        let asked = self.questions.len();
         let mut at = directory;
         let reached = loop {
             if let Some(known) = self.known.get(at) {
@@ -182,13 +274,20 @@ impl Reach {
                 return Err(corrupt(directory, "directory deeper than any"));
             }
             self.chain.try_push(at)?;
-            if let Some(credentials) = credentials {
+            if caller.credentials.is_some() {
                 let inode = Inode::load(tree, at).map_err(|error| match error {
                     Error::Stale => corrupt(at, "link to a directory that is gone"),
                     error => error,
                 })?;
-                if !inode.is_directory() || !credentials.may(tree, at, &inode, Want::Search)? {
+                if !inode.is_directory() || !caller.may(tree, at, &inode, Want::Search)? {
                     break false;
+                }
+            }
+            if caller.monitor.is_some() {
+                match self.answers.get(at) {
+                    Some(true) => {}
+                    Some(false) => break false,
+                    None => self.questions.try_push(at)?,
                 }
             }
             if at == scope {
@@ -203,9 +302,13 @@ impl Reach {
                 None => break false,
             }
         };
+        if reached && self.questions.len() > asked {
+            return Ok(None);
+        }
+        self.questions.truncate(asked);
         while let Some(passed) = self.chain.pop() {
             self.note(passed, reached)?;
         }
-        Ok(reached)
+        Ok(Some(reached))
     }
 }

@@ -5,6 +5,7 @@ use crate::testing::Memory;
 use crate::tree_tests::{Rng, format};
 use crate::vector_tests::{ROOT, change_content, distance, options, put, row, search, shape};
 use crate::*;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::string::String;
 use std::vec::Vec;
@@ -56,6 +57,31 @@ impl List {
         entry(0x10, self.mask, u32::MAX);
         entry(0x20, mode & 7, u32::MAX);
         bytes
+    }
+}
+
+/// Refuses some inodes, whatever their permissions. Notes what it is asked of.
+struct Refusals<'a> {
+    fs: &'a FileSystem,
+    inodes: &'a BTreeSet<u64>,
+    asked: RefCell<Vec<u64>>,
+}
+
+impl<'a> Refusals<'a> {
+    fn new(fs: &'a FileSystem, inodes: &'a BTreeSet<u64>) -> Self {
+        Self { fs, inodes, asked: RefCell::default() }
+    }
+}
+
+impl Monitor for Refusals<'_> {
+    fn allows(&self, number: u64, want: Want) -> Result<bool> {
+        // The locks of these tests panic when one is taken a second time, so the tree is not locked.
+        let inode = self.fs.inode(number)?;
+        assert_eq!(want == Want::Search, inode.is_directory(), "{number}");
+        let mut asked = self.asked.borrow_mut();
+        assert!(!asked.contains(&number), "{number} is asked of twice");
+        asked.push(number);
+        Ok(!self.inodes.contains(&number))
     }
 }
 
@@ -173,12 +199,13 @@ impl World {
         &self,
         scope: usize,
         who: Option<&Credentials<'_>>,
+        refused: &BTreeSet<u64>,
         suffix: Option<&[u8]>,
     ) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut waiting = std::vec![scope];
         while let Some(at) = waiting.pop() {
-            if !self.may(&self.nodes[at], who, 1) {
+            if !self.may(&self.nodes[at], who, 1) || refused.contains(&self.nodes[at].ino) {
                 continue;
             }
             for (name, to) in &self.nodes[at].entries {
@@ -186,6 +213,7 @@ impl World {
                 if node.mode & MODE_TYPE == MODE_DIRECTORY {
                     waiting.push(*to);
                 } else if self.may(node, who, 4)
+                    && !refused.contains(&node.ino)
                     && suffix.is_none_or(|suffix| name.as_bytes().ends_with(suffix))
                 {
                     found.insert(*to);
@@ -215,6 +243,13 @@ impl World {
             0 => 0,
             _ => directories[self.rng.below(directories.len() as u64) as usize],
         };
+        let mut refused = BTreeSet::new();
+        let monitored = self.rng.below(3) == 0;
+        if monitored {
+            let share = 2 + self.rng.below(20);
+            let nodes = self.nodes.iter().skip(self.rng.below(2) as usize);
+            refused = nodes.filter(|_| self.rng.below(share) == 0).map(|node| node.ino).collect();
+        }
         let mut filter = Filter::default();
         if self.rng.below(3) == 0 {
             filter.name_suffix =
@@ -230,7 +265,7 @@ impl World {
         let query = row(&mut self.rng, &self.shape);
         let k = 1 + self.rng.below(60) as u32;
         let mut expected: Vec<(Distance, u64, u32)> = Vec::new();
-        for at in self.readable(scope, credentials.as_ref(), filter.name_suffix) {
+        for at in self.readable(scope, credentials.as_ref(), &refused, filter.name_suffix) {
             let node = &self.nodes[at];
             if filter.uid.is_some_and(|uid| uid != node.uid) {
                 continue;
@@ -243,11 +278,13 @@ impl World {
         }
         expected.sort();
         let wanted = expected.len().min(k as usize);
+        let monitor = Refusals::new(&self.fs, &refused);
         let request = SearchRequest {
             exact,
             scope: self.nodes[scope].ino,
             filter,
             credentials,
+            monitor: monitored.then_some(&monitor),
             ..SearchRequest::nearest(self.number, &query, k)
         };
         let (report, hits) = search(&self.fs, &request);
@@ -262,7 +299,7 @@ impl World {
             let expected: Vec<_> = expected.iter().map(|(d, _, _)| *d).take(wanted).collect();
             assert_eq!(distances(&hits), expected);
         }
-        if credentials.is_some() {
+        if credentials.is_some() || monitored {
             // Nothing in the report tells of what the caller may not see.
             assert_eq!((report.examined, report.unindexed), (report.hits, 0));
         }
@@ -421,9 +458,9 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
     let below = directory(public, b"c", 0o755);
     let file = fs.create(hidden, b"plan", &new(MODE_FILE | 0o644)).unwrap();
     fs.link(file, below, b"z").unwrap();
-    let paths = |scope, credentials: Option<&Credentials<'_>>| {
+    let paths_for = |scope, caller: Caller<'_>| {
         let mut paths: Vec<String> = Vec::new();
-        fs.paths_below(file, scope, credentials, &mut |path| {
+        fs.paths_below(file, scope, caller, &mut |path| {
             paths.push(String::from_utf8(path.to_vec()).unwrap());
             true
         })
@@ -431,11 +468,30 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
         paths.sort();
         paths
     };
+    let paths = |scope, credentials: Option<&Credentials<'_>>| paths_for(scope, credentials.into());
     let caller = Credentials { uid: 1000, gid: 1000, groups: &[], lists: true };
     assert_eq!(paths(ROOT, None), ["/a/plan", "/b/c/z"]);
     assert_eq!(paths(ROOT, Some(&caller)), ["/b/c/z"]);
     assert_eq!(paths(below, None), ["/b/c/z"]);
     assert!(paths(hidden, Some(&caller)).is_empty());
+    // A monitor closes one way or the other, and is not asked of what lies outside.
+    let refused = BTreeSet::from([public]);
+    let monitored = |scope, credentials| {
+        let monitor = Refusals::new(&fs, &refused);
+        let paths = paths_for(scope, Caller { credentials, monitor: Some(&monitor) });
+        let may = fs.may_read(
+            file,
+            scope,
+            Caller { credentials, monitor: Some(&Refusals::new(&fs, &refused)) },
+        );
+        assert_eq!(may, Ok(!paths.is_empty()));
+        (paths, monitor.asked.into_inner())
+    };
+    assert_eq!(monitored(ROOT, None).0, ["/a/plan"]);
+    assert!(monitored(ROOT, Some(&caller)).0.is_empty());
+    assert_eq!(monitored(below, Some(&caller)), (["/b/c/z".into()].into(), [below].into()));
+    // What lies below a closed directory is not asked of.
+    assert!(!monitored(ROOT, Some(&caller)).1.contains(&below));
 }
 
 #[test]

@@ -49,17 +49,20 @@ impl Walk {
         let mut entries = 0;
         while let Some(directory) = directories.pop() {
             go_on(executor)?;
-            let tree = fs.reader();
+            let mut tree = fs.reader();
             let inode = match Inode::load(&tree, directory) {
                 Ok(inode) => inode,
                 // Removed meanwhile.
                 Err(Error::Stale) if directory != scope => continue,
                 Err(error) => return Err(error),
             };
-            let open = match judge.credentials() {
-                Some(credentials) => credentials.may(&tree, directory, &inode, Want::Search)?,
-                None => true,
-            };
+            let caller = judge.caller();
+            let mut open = caller.may(&tree, directory, &inode, Want::Search)?;
+            if open && caller.monitor.is_some() {
+                drop(tree);
+                open = caller.is_let(directory, Want::Search)?;
+                tree = fs.reader();
+            }
             judge.findings.reach.note(directory, open)?;
             if !open {
                 continue;

@@ -16,7 +16,7 @@ use crate::filesystem::FileSystem;
 use crate::filter::{Filter, Findings, Judge};
 use crate::inode::Inode;
 use crate::layout::ROOT_INODE;
-use crate::rights::Credentials;
+use crate::rights::{Caller, Credentials, Monitor};
 use crate::scope::{ListedRow, Walk, rows_behind};
 use alloc::vec::Vec;
 use vexfs_index::{Executor, Hit, ROWS_MAX, Request, Rows, Scratch, Space, exact, exact_parallel};
@@ -78,6 +78,8 @@ pub struct SearchRequest<'a> {
     pub filter: Filter<'a>,
     /// On whose behalf; `None` is above permissions.
     pub credentials: Option<Credentials<'a>>,
+    /// Who has a say in what is returned, besides permissions.
+    pub monitor: Option<&'a dyn Monitor>,
 }
 
 impl<'a> SearchRequest<'a> {
@@ -95,7 +97,13 @@ impl<'a> SearchRequest<'a> {
             scope: ROOT_INODE,
             filter: Filter::default(),
             credentials: None,
+            monitor: None,
         }
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller { credentials: self.credentials.as_ref(), monitor: self.monitor }
     }
 }
 
@@ -288,8 +296,9 @@ impl FileSystem {
     /// vector when the request asks for it, nearest first, query after query, until it returns
     /// false; no lock is held then.
     ///
-    /// A file is returned only when it has a name below the scope and, with credentials, when the
-    /// caller may read it and pass through every directory on a path from the scope down to it.
+    /// A file is returned only when it has a name below the scope and, with credentials or a
+    /// monitor, when these let the caller read it and pass through every directory on a path from
+    /// the scope down to it.
     /// Ties are in the order of rows.
     ///
     /// Errors: `NotFound` for the collection, `InvalidVector` for a query that is none (a length
@@ -356,9 +365,8 @@ impl FileSystem {
         each: &mut EachHit<'_>,
     ) -> Result<SearchReport> {
         let SearchScratch { scratches, findings, walk, best, ahead, out, vectors, code } = scratch;
-        let credentials = request.credentials.as_ref();
-        let mut judge = Judge::new(self, &request.filter, credentials, request.scope, findings);
-        let restricted = judge.credentials().is_some();
+        let caller = request.caller();
+        let mut judge = Judge::new(self, &request.filter, caller, request.scope, findings);
         let effort = if request.effort == 0 { EFFORT_DEFAULT } else { request.effort };
         let index = Request {
             k: request.k,
@@ -449,7 +457,7 @@ impl FileSystem {
             }
             go_on(executor)?;
         }
-        if restricted {
+        if caller.is_restricted() {
             (total.examined, total.unindexed) = (handed, 0);
         }
         Ok(SearchReport {

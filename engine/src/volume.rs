@@ -240,12 +240,13 @@ impl<'a> ImageScope<'a> {
         credentials: Option<&Credentials<'_>>,
     ) -> Result<Option<PathBuf>> {
         let mut found = None;
-        let told = self.image.core.paths_below(hit.inode, self.number, credentials, &mut |path| {
-            if ends_so(path) {
-                found = Some(PathBuf::from(OsStr::from_bytes(path)));
-            }
-            found.is_none()
-        });
+        let told =
+            self.image.core.paths_below(hit.inode, self.number, credentials.into(), &mut |path| {
+                if ends_so(path) {
+                    found = Some(PathBuf::from(OsStr::from_bytes(path)));
+                }
+                found.is_none()
+            });
         self.image.about(&self.path, told)?;
         Ok(found)
     }
