@@ -37,6 +37,8 @@ def parse(program, description, shell):
     add("--disk", metavar="FILE", type=disk, action="append", default=[],
         help="an image file or block device: /dev/disk0 in the guest, the next /dev/disk1, ...; "
              "the guest writes to it")
+    add("--append", metavar="WORDS", action="append", default=[],
+        help="parameters of the kernel besides the harness's own")
     add("--no-module", action="store_true", help="without the module and the project's tools")
     add("--log", metavar="FILE", help="write the kernel log to FILE")
     add("--verbose", action="store_true", help="say how long booting, running and ending took")
@@ -59,7 +61,7 @@ def parse(program, description, shell):
     return guest.Request(
         kernel=kernels.ensure(options.kernel), command=options.command, cpus=options.smp,
         mem_mib=options.mem or machine.default_mem_mib(uml), disks=options.disk, adds=options.add,
-        root=options.root, module=not options.no_module, timeout_s=options.timeout,
+        root=options.root, parameters=" ".join(options.append).split(), module=not options.no_module, timeout_s=options.timeout,
         log_file=options.log, verbose=options.verbose)
 
 

@@ -33,6 +33,7 @@ class Request:
     disks: list
     adds: list              # pairs of a host path and a guest path
     root: str | None
+    parameters: list        # of the kernel
     module: bool
     timeout_s: float | None
     log_file: str | None
@@ -200,7 +201,7 @@ def run(request):
                 f"the guest's first file tree takes {size_mib} MiB, too much for {request.mem_mib} "
                 f"MiB of memory: give it --mem {int(size_mib / INITRAMFS_SHARE_MAX) + 1}")
         guest = machine.start(request.kernel, image, request.disks, request.cpus, request.mem_mib,
-                              request.command is None, work)
+                              request.command is None, request.parameters, work)
         life = Life(request, guest, Output(marker))
         try:
             with raw_terminal(request.command is None):

@@ -65,8 +65,9 @@ def channel_device(kernel, terminal):
     return "/dev/hvc0" if terminal else "/dev/vport*p1"
 
 
-def start(kernel, initramfs, disks, cpus, mem_mib, terminal, work):
+def start(kernel, initramfs, disks, cpus, mem_mib, terminal, parameters, work):
     """Starts a guest whose temporary files are in the directory `work`."""
+    parameters = (*PARAMETERS, *(PARAMETERS_DEBUG if kernel.debug else ()), *parameters)
     images = []
     for number, disk in enumerate(disks):
         # By a link, as the path may have characters that mean something on the command line.
@@ -80,7 +81,8 @@ def start(kernel, initramfs, disks, cpus, mem_mib, terminal, work):
     tty.setraw(their_log)
     with their_channel, open(their_log, "wb"):
         command = (uml if kernel.uml else qemu)(
-            kernel, initramfs, images, cpus, mem_mib, terminal, their_channel.fileno(), work)
+            kernel, initramfs, images, cpus, mem_mib, terminal, their_channel.fileno(), parameters,
+            work)
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=their_log, stderr=their_log,
@@ -93,16 +95,15 @@ def start(kernel, initramfs, disks, cpus, mem_mib, terminal, work):
     return Machine(process, log, channel)
 
 
-def uml(kernel, initramfs, images, cpus, mem_mib, _terminal, channel, work):
+def uml(kernel, initramfs, images, cpus, mem_mib, _terminal, channel, parameters, work):
     """The command line of user-mode Linux."""
     disks = [f"ubd{number}d={image}" for number, image in enumerate(images)]
-    parameters = PARAMETERS + (PARAMETERS_DEBUG if kernel.debug else ())
     return [kernel.image, f"mem={mem_mib}M", f"ncpus={cpus}", "seccomp=on", f"initrd={initramfs}",
             f"uml_dir={work}/", "umid=guest", "con=null", "con0=fd:1", "ssl=null",
             f"ssl0=fd:{channel}", "earlyprintk", *disks, *parameters]
 
 
-def qemu(kernel, initramfs, images, cpus, mem_mib, terminal, channel, _work):
+def qemu(kernel, initramfs, images, cpus, mem_mib, terminal, channel, parameters, _work):
     """The command line of QEMU, which emulates the processor in software."""
     disks = []
     for number, image in enumerate(images):
@@ -113,7 +114,7 @@ def qemu(kernel, initramfs, images, cpus, mem_mib, terminal, channel, _work):
     return [packages.command("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-no-reboot",
             "-display", "none", "-accel", "tcg,thread=multi", "-cpu", "max",
             "-m", str(mem_mib), "-smp", str(cpus), "-kernel", kernel.image, "-initrd", initramfs,
-            "-append", " ".join(("console=ttyS0", *PARAMETERS)), "-serial", "stdio",
+            "-append", " ".join(("console=ttyS0", *parameters)), "-serial", "stdio",
             "-chardev", f"socket,id=channel,fd={channel}", "-device", "virtio-serial-pci",
             "-device", f"{port},chardev=channel", *disks]
 
