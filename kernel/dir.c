@@ -366,13 +366,13 @@ static int vexfs_iterate(struct file *file, struct dir_context *ctx)
 		listing.used = 0;
 		error = vexfs_core_read_directory(vexfs_core_of(dir), dir->i_ino, position,
 						  note_entry, &listing);
-		if (error)
-			break;
 		if (!listing.used) {
-			if (narrowed)
+			if (narrowed && !error)
 				ctx->pos = NARROW_END;
 			break;
 		}
+		/* What lies before damage is told first. */
+		error = 0;
 		while (at < listing.used) {
 			struct listed *entry = (void *)listing.buffer + at;
 

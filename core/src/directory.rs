@@ -341,7 +341,7 @@ impl FileSystem {
 
     /// Lists directory `number` from `position` on, until `each` returns false. Position 0 is the
     /// start; later ones come from [`DirectoryEntry::next`]. `each` runs under the tree's lock and
-    /// must not call the file system.
+    /// must not call the file system. Before an error it gets the entries up to what is damaged.
     pub fn read_directory(
         &self,
         number: u64,
@@ -378,6 +378,7 @@ impl FileSystem {
         let from = Key::new(number, Kind::Entry, position.max(names::COOKIE_MIN));
         tree.scan(from, Key::new(number, Kind::Entry, OFFSET_MAX), |key, item| {
             let (target, name) = decode_entry(key, item)?;
+            names::check_stored_name(number, name)?;
             Ok(each(&DirectoryEntry {
                 name,
                 inode: target.inode,

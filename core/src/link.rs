@@ -215,9 +215,6 @@ pub(crate) fn entry_name(tree: &Tree, inode: u64, parent: u64, cookie: u64) -> R
     if target.inode != inode {
         return Err(corrupt(inode, "link to an entry of another inode"));
     }
-    // One who takes a path for what it says must not be led elsewhere.
-    if crate::names::check_entry_name(name).is_err() {
-        return Err(corrupt(inode, "entry with an impossible name"));
-    }
+    names::check_stored_name(inode, name)?;
     owned(name)
 }

@@ -5,7 +5,7 @@
 //! that tell names with the same hash apart. A cookie does not change while its item lives, so it
 //! serves as a position for listing, and the key makes collisions a matter of luck, not of will.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, corrupt};
 use crate::key::{Key, Kind};
 use crate::layout::NAME_BYTES_MAX;
 use crate::tree::Tree;
@@ -56,6 +56,12 @@ pub(crate) fn find(
         None if free > last => Err(Error::NoSpace),
         None => Ok(Place::Free(Key::new(object, kind, free))),
     }
+}
+
+/// Checks a name that an entry of `object` has in the tree: one who takes it for what it says must not be led
+/// elsewhere, nor be told half of it.
+pub(crate) fn check_stored_name(object: u64, name: &[u8]) -> Result<()> {
+    check_entry_name(name).map_err(|_| corrupt(object, "entry with an impossible name"))
 }
 
 /// Whether `name` may name an entry: 1 to 255 bytes without `/` and NUL, and neither `.` nor `..`.

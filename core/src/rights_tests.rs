@@ -495,24 +495,32 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
 }
 
 #[test]
-fn a_name_that_is_none_is_part_of_no_path() {
-    let memory = Memory::new(8 << 20);
-    let fs = format(&memory, 12);
+fn a_name_that_is_none_is_part_of_no_path_and_listed_nowhere() {
     let new = NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
-    let number = fs.create(ROOT, b"a.b", &new).unwrap();
-    fs.operation(8, true, |tree| {
-        let (parent, cookie) = crate::link::first(tree, number)?.unwrap();
-        let key = crate::key::Key::new(parent, crate::key::Kind::Entry, cookie);
-        let mut item = tree.get(key)?.unwrap().to_vec();
-        let at = item.len() - 2;
-        item[at] = b'/';
-        tree.put(key, &[&item])
-    })
-    .unwrap();
-    let mut found = 0;
-    let result = fs.paths(number, &mut |_| {
-        found += 1;
-        true
-    });
-    assert!(result.unwrap_err().is_damage() && found == 0);
+    for wrong in [b'/', 0] {
+        let fs = format(&Memory::new(8 << 20), 12);
+        let number = fs.create(ROOT, b"a.b", &new).unwrap();
+        fs.operation(8, true, |tree| {
+            let (parent, cookie) = crate::link::first(tree, number)?.unwrap();
+            let key = crate::key::Key::new(parent, crate::key::Kind::Entry, cookie);
+            let mut item = tree.get(key)?.unwrap().to_vec();
+            let at = item.len() - 2;
+            item[at] = wrong;
+            tree.put(key, &[&item])
+        })
+        .unwrap();
+        let mut found = 0;
+        let result = fs.paths(number, &mut |_| {
+            found += 1;
+            true
+        });
+        assert!(result.unwrap_err().is_damage() && found == 0);
+        let mut listed: Vec<Vec<u8>> = Vec::new();
+        let result = fs.read_directory(ROOT, 0, &mut |entry| {
+            listed.push(entry.name.to_vec());
+            true
+        });
+        assert!(result.unwrap_err().is_damage());
+        assert_eq!(listed, [&b"."[..], b".."]);
+    }
 }
