@@ -4,7 +4,7 @@
  *
  * Functions named vexfs_core_* are the Rust half's (kernel/src has a file for each part, where they
  * are described), vexfs_simd_* those of the distance kernels, vexfs_host_* what C gives them
- * (host.c). Results are 0, a count or a negative errno. The layouts are asserted here and, with the
+ * (host.c, monitor.c). Results are 0, a count or a negative errno. The layouts are asserted here and, with the
  * same numbers, in src/layout.rs.
  */
 #ifndef VEXFS_BOUNDARY_H
@@ -422,6 +422,7 @@ struct vexfs_query {
 	size_t suffix_bytes;
 	const u32 *groups;
 	size_t groups_count;
+	void *monitor;
 	u64 scope;
 	u64 examined_max;
 	u64 size[2];
@@ -437,9 +438,10 @@ struct vexfs_query {
 	u32 uid;
 	u32 gid;
 };
-VEXFS_LAYOUT(vexfs_query, 168);
-VEXFS_AT(vexfs_query, modified, 80);
-VEXFS_AT(vexfs_query, fields, 136);
+VEXFS_LAYOUT(vexfs_query, 176);
+VEXFS_AT(vexfs_query, monitor, 48);
+VEXFS_AT(vexfs_query, modified, 88);
+VEXFS_AT(vexfs_query, fields, 144);
 
 struct vexfs_hit {
 	u64 inode;
@@ -493,7 +495,7 @@ struct vexfs_instructions {
 void vexfs_simd_detect(struct vexfs_instructions *instructions);
 void vexfs_simd_run(void *request);
 
-/* ---- host.c: what the Rust half asks for ---- */
+/* ---- host.c, monitor.c: what the Rust half asks for ---- */
 
 u8 *vexfs_host_allocate(size_t bytes, size_t align, bool zeroed);
 void vexfs_host_free(u8 *pointer, size_t bytes);
@@ -529,6 +531,7 @@ size_t vexfs_host_workers(void);
 void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, size_t count);
 void vexfs_host_relax(void);
 bool vexfs_host_interrupted(void);
+int vexfs_host_allows(void *monitor, u64 number, bool directory);
 void vexfs_host_committed(void *device, u64 generation, u64 nodes, u64 nanoseconds);
 void vexfs_host_loaded(void *device, u32 collection, u64 rows, u64 nodes, u64 nanoseconds);
 void vexfs_host_simd_run(void *request);

@@ -180,6 +180,26 @@ struct inode *vexfs_iget(struct super_block *sb, u64 number)
 	return inode;
 }
 
+/*
+ * An inode of this number apart from the one that others get: nobody finds it, and the core does not hold
+ * it open, so that making and freeing it takes no lock of the core but that of the tree.
+ */
+struct inode *vexfs_inode_apart(struct super_block *sb, u64 number)
+{
+	struct vexfs_inode_fields fields;
+	struct inode *inode = new_inode(sb);
+	int error;
+
+	if (!inode)
+		return ERR_PTR(-ENOMEM);
+	inode->i_ino = number;
+	error = vexfs_core_inode(VEXFS_SB(sb)->core, number, &fields) ?: fill(inode, &fields);
+	if (!error)
+		return inode;
+	iput(inode);
+	return ERR_PTR(error);
+}
+
 void vexfs_evict_inode(struct inode *inode)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);

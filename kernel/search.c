@@ -17,14 +17,22 @@
 static_assert(sizeof(struct vexfs_ioc_hit) == 64);
 static_assert(sizeof(struct vexfs_ioc_search) == 192);
 
-/* Fills in who asks, unless that is somebody above permissions. drop_query() frees it. */
+/*
+ * Fills in who asks, unless that is somebody above permissions, and who is to be asked besides. drop_query()
+ * frees it.
+ */
 static int set_caller(struct vexfs_query *query, struct super_block *sb)
 {
 	const struct cred *cred = current_cred();
 	const struct group_info *groups = cred->group_info;
 	u32 *numbers;
-	int i;
+	int error, i;
 
+	if (unlikely(VEXFS_SB(sb)->labelled)) {
+		error = vexfs_monitor_open(sb, query);
+		if (error)
+			return error;
+	}
 	if (capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE))
 		return 0;
 	query->fields |= VEXFS_QUERY_CREDENTIALS;
@@ -47,6 +55,7 @@ static int set_caller(struct vexfs_query *query, struct super_block *sb)
 /* Frees what a query points to. */
 static void drop_query(struct vexfs_query *query)
 {
+	vexfs_monitor_close(query);
 	kvfree(query->queries);
 	kvfree(query->suffix);
 	kvfree(query->groups);

@@ -474,6 +474,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 		return -EINVAL;
 	}
 	super->inline_bytes_max = status.inline_bytes_max;
+	super->labelled = vexfs_is_labelled();
 	vexfs_set_uuid(sb, status.uuid);
 	sb->s_magic = VEXFS_SUPER_MAGIC;
 	sb->s_op = &vexfs_super_operations;

@@ -50,6 +50,7 @@ struct vexfs_super {
 	struct vexfs_device device;
 	struct vexfs_options options;
 	u32 inline_bytes_max;
+	bool labelled; /* security modules judge files by labels */
 	struct delayed_work commit;
 	/* Bios whose data arrived, or were written, and what is to be done with them. */
 	struct workqueue_struct *io_queue;
@@ -134,6 +135,7 @@ int vexfs_commit(struct super_block *sb);
 /* inode.c */
 extern struct kmem_cache *vexfs_inode_cache;
 struct inode *vexfs_iget(struct super_block *sb, u64 number);
+struct inode *vexfs_inode_apart(struct super_block *sb, u64 number);
 void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fields);
 void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields);
 int vexfs_refresh(struct inode *inode);
@@ -235,5 +237,10 @@ void vexfs_sysfs_remove(struct vexfs_super *super);
 
 /* host.c */
 int vexfs_host_init(void);
+
+/* monitor.c */
+bool vexfs_is_labelled(void);
+int vexfs_monitor_open(struct super_block *sb, struct vexfs_query *query);
+void vexfs_monitor_close(struct vexfs_query *query);
 
 #endif

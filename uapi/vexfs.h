@@ -310,9 +310,10 @@ struct vexfs_ioc_time {
 
 /*
  * Finds the vectors nearest to one query or several; on a directory, below which it looks. Only files
- * are found that the caller could open for reading by a path below the directory. Of bytes that wait in
- * the page cache to be written back, a file's size and time of change may not tell yet here; whether it
- * still has the content that a vector was made from does.
+ * are found that the caller could open for reading by a path below the directory, as far as modes, access
+ * control lists and the labels of SELinux and Smack say. Of bytes that wait in the page cache to be written
+ * back, a file's size and time of change may not tell yet here; whether it still has the content that a
+ * vector was made from does.
  * Errors: EINVAL (a query that does not fit the collection), ENOENT (the collection), E2BIG (over a
  * limit), ENOTDIR.
  */

@@ -35,6 +35,6 @@ layout!(GraphWork, 32);
 layout!(Put, 72, chunk at 64);
 layout!(PutOutcome, 32);
 layout!(Vector, 80, collection at 64);
-layout!(Query, 168, modified at 80, fields at 136);
+layout!(Query, 176, monitor at 48, modified at 88, fields at 144);
 layout!(Hit, 80, query at 64);
 layout!(Report, 48);

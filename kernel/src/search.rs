@@ -6,10 +6,16 @@ use crate::executor::InterruptibleExecutor;
 use crate::inode::{EachName, Time};
 use core::ffi::c_void;
 use vexfs_core::{
-    Completeness, Credentials, CutReason, FileSystem, Filter, SearchHit, SearchPlan, SearchReport,
-    SearchRequest,
+    Completeness, Credentials, CutReason, Error, FileSystem, Filter, Monitor, Result, SearchHit,
+    SearchPlan, SearchReport, SearchRequest, Want,
 };
 use vexfs_simd::Distance;
+
+unsafe extern "C" {
+    /// Whether security modules let the caller pass through the directory, or else read the file, of
+    /// this number: 1 or 0, or a negative errno.
+    fn vexfs_host_allows(monitor: *mut c_void, number: u64, directory: bool) -> i32;
+}
 
 /// Bits of [`Query::fields`], for what is asked of a hit.
 pub const QUERY_SUFFIX: u32 = 1;
@@ -51,6 +57,8 @@ pub struct Query {
     pub groups: *const u32,
     /// How many.
     pub groups_count: usize,
+    /// What `vexfs_host_allows` takes; null when there is nobody to ask.
+    pub monitor: *mut c_void,
     /// The directory to search below.
     pub scope: u64,
     /// Most distances to compute for a query; 0 sets no limit.
@@ -79,6 +87,17 @@ pub struct Query {
     pub uid: u32,
     /// The caller's group.
     pub gid: u32,
+}
+
+impl Monitor for Query {
+    fn allows(&self, number: u64, want: Want) -> Result<bool> {
+        // SAFETY: whoever made the query says that the pointer is one that the function takes.
+        match unsafe { vexfs_host_allows(self.monitor, number, want == Want::Search) } {
+            // Memory is all that it can lack; what else goes wrong keeps the file closed.
+            -12 => Err(Error::OutOfMemory),
+            allowed => Ok(allowed > 0),
+        }
+    }
 }
 
 impl Query {
@@ -124,6 +143,7 @@ impl Query {
                 groups,
                 lists: given(QUERY_LISTS),
             }),
+            monitor: (!self.monitor.is_null()).then_some(self),
         }
     }
 }
@@ -265,8 +285,7 @@ pub unsafe extern "C" fn vexfs_core_hit_paths(
 ) -> i32 {
     // SAFETY: the caller's word.
     let request = unsafe { query.request() };
-    let credentials = request.credentials.as_ref();
-    status(file_system.paths_below(number, request.scope, credentials, &mut |path| {
+    status(file_system.paths_below(number, request.scope, request.caller(), &mut |path| {
         each(context, 0, path.as_ptr(), path.len())
     }))
 }
@@ -283,7 +302,7 @@ pub unsafe extern "C" fn vexfs_core_may_read(
 ) -> i32 {
     // SAFETY: the caller's word.
     let request = unsafe { query.request() };
-    match file_system.may_read(number, request.scope, request.credentials.as_ref()) {
+    match file_system.may_read(number, request.scope, request.caller()) {
         Ok(may) => i32::from(may),
         Err(error) => failure(&error),
     }
