@@ -6,7 +6,8 @@
 //! Makes a file system on the device, mounts it on the directory and runs the tests (those whose names
 //! hold one of the words), each in a directory of its own. Prints a line for each, and at the end
 //! `N passed, N failed`. The device is checked after every mount. Tests of random things print the seed
-//! they follow from; `VEXFS_SEED` sets it, and `VEXFS_ROUNDS` how much they try.
+//! they follow from; `VEXFS_SEED` sets it, and `VEXFS_ROUNDS` how much they try. Those of labels are there
+//! where the security module Smack runs.
 
 mod attributes;
 mod collections;
@@ -18,6 +19,7 @@ mod footprint;
 mod fuzz;
 mod interrupts;
 mod ioctls;
+mod labels;
 mod mount;
 mod rights;
 mod space;
@@ -90,6 +92,8 @@ fn main() -> ExitCode {
         ioctls::TESTS,
         interrupts::TESTS,
         traces::TESTS,
+        // A kernel without Smack has nothing for them to meet.
+        if labels::smack_runs() { rights::LABEL_TESTS } else { &[] },
     ];
     for (name, test) in tests.into_iter().flatten().filter(|test| chosen(test.0)) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -2,13 +2,15 @@
 //! Whatever a search, a listing of rows or of paths tells a user is what that user can open below the
 //! directory that is asked, no more and no less: compared for many users, with what the kernel lets
 //! each of them open, in a tree of random owners, modes, access control lists and links that changes
-//! from round to round. `VEXFS_SEED` has another tree, `VEXFS_ROUNDS` more rounds.
+//! from round to round. `VEXFS_SEED` has another tree, `VEXFS_ROUNDS` more rounds. Where Smack runs, users and
+//! files have labels too, with rules between them that change as well.
 
 mod user;
 mod world;
 
 use crate::MountTest;
 use crate::commands::{self, Answer};
+use crate::labels;
 use crate::support::Mounted;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,25 +28,69 @@ pub const TESTS: &[MountTest] = &[
     ("without_access_control_lists_modes_alone_count", modes_alone_count),
 ];
 
+/// Of labels, where Smack runs.
+pub const LABEL_TESTS: &[MountTest] = &[
+    ("smack_users_are_told_what_they_can_open", smack_users_are_told),
+    ("smack_labels_of_the_mount_count", smack_labels_of_the_mount_count),
+    ("smack_files_have_the_label_of_their_maker", smack_files_have_the_label),
+];
+
 fn every_user_is_told_what_that_user_can_open(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(6));
+    in_rounds(mounted, "", vexfs_simulation::rounds(6), false);
 }
 
 fn modes_alone_count(mounted: &Mounted) {
-    in_rounds(mounted, "noacl", 2);
+    in_rounds(mounted, "noacl", 2, false);
+}
+
+fn smack_users_are_told(mounted: &Mounted) {
+    in_rounds(mounted, "", vexfs_simulation::rounds(6), true);
+}
+
+fn smack_labels_of_the_mount_count(mounted: &Mounted) {
+    in_rounds(mounted, "smackfsroot=Red,smackfsdef=Green", 3, true);
+}
+
+fn smack_files_have_the_label(mounted: &Mounted) {
+    mounted.mount("");
+    let own = mounted.directory.join("own");
+    std::fs::create_dir(&own).expect("mkdir");
+    labels::label(&own, "Red");
+    let (file, below) = (own.join("file"), own.join("below"));
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            labels::become_labelled("Red");
+            crate::support::create(&file);
+            std::fs::create_dir(&below).expect("mkdir");
+        });
+        work.join().expect("what Red makes");
+    });
+    for cycled in [false, true] {
+        if cycled {
+            mounted.cycle();
+        }
+        assert_eq!((&*labels::label_of(&file), &*labels::label_of(&below)), ("Red", "Red"));
+    }
+    mounted.unmount();
 }
 
 /// Makes a world, mounts it with `options`, and compares what all users are told, round for round.
-fn in_rounds(mounted: &Mounted, options: &str, rounds: u64) {
+fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
     mounted.mount("");
     let mut random = SeededRandom::new(vexfs_simulation::seed(0x5eed_0001));
-    let mut world = World::new(&mounted.directory, &mut random);
-    let users = User::all(&mut random);
+    if labelled {
+        labels::set_rules(&mut random);
+    }
+    let mut world = World::new(&mounted.directory, &mut random, labelled);
+    let users = if labelled { User::all_labelled(&mut random) } else { User::all(&mut random) };
     mounted.unmount();
     mounted.mount(options);
     for round in 0..rounds {
         if round > 0 {
             world.change(&mut random, options != "noacl");
+        }
+        if labelled && round > 0 {
+            labels::set_rules(&mut random);
         }
         // Lists that the kernel has in memory, and lists that it has to read again.
         if round % 3 == 2 {
@@ -61,6 +107,11 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64) {
                     let mut random = SeededRandom::new(seed);
                     let mut found = 0;
                     for below in scopes {
+                        // To Smack, a command whose structure goes both ways writes to the directory.
+                        let told = commands::rows(&below.1, world.small, 0, 1);
+                        if labelled && told.is_err_and(|error| error == rustix::io::Errno::ACCESS) {
+                            continue;
+                        }
                         let asked = Asked::new(world, user, below, round);
                         asked.compare(&mut random);
                         found += asked.vectors.len();
@@ -115,7 +166,7 @@ impl<'a> Asked<'a> {
             .flat_map(|inode| world.vectors_of(*inode).map(|vector| (*inode, vector.chunk)))
             .collect();
         let what = format!("round {round}, {} below '{path}'", user.name);
-        let privileged = user.is_privileged();
+        let privileged = user.is_privileged() && !labels::are_judged();
         Self { world, directory, what, privileged, readable, closed, vectors }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Those who ask.
 
+use crate::labels;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use vexfs_simulation::SeededRandom;
@@ -16,9 +17,27 @@ pub struct User {
     gid: u32,
     groups: Vec<u32>,
     capabilities: CapabilitySet,
+    /// Its label, if it has one that others have not.
+    label: Option<&'static str>,
 }
 
 impl User {
+    /// All of them with labels, and some whom these do not bind.
+    pub fn all_labelled(random: &mut SeededRandom) -> Vec<Self> {
+        let mut users = Self::all(random);
+        users.extend(Self::all(random));
+        for (at, user) in users.iter_mut().enumerate() {
+            let label = labels::OF_THREADS[at % labels::OF_THREADS.len()];
+            user.label = Some(label);
+            user.name = format!("{label} {}", user.name);
+            if random.percent(10) {
+                user.capabilities |= CapabilitySet::MAC_OVERRIDE;
+                user.name = format!("unbound {}", user.name);
+            }
+        }
+        users
+    }
+
     /// Ordinary ones of every kind, and some of whom permissions are not asked.
     pub fn all(random: &mut SeededRandom) -> Vec<Self> {
         let read = CapabilitySet::DAC_READ_SEARCH;
@@ -27,7 +46,7 @@ impl User {
         let mut users = Vec::new();
         let mut add = |name: &str, uid, gid, groups: Vec<u32>, capabilities| {
             let name = format!("{name} ({uid}:{gid} {} groups)", groups.len());
-            users.push(Self { name, uid, gid, groups, capabilities });
+            users.push(Self { name, uid, gid, groups, capabilities, label: None });
         };
         for uid in UIDS.into_iter().skip(1).chain([555]) {
             let gid = GIDS[random.below(6) as usize];
@@ -53,6 +72,9 @@ impl User {
     pub fn become_it(&self) {
         let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        if let Some(label) = self.label {
+            labels::become_labelled(label);
+        }
         rustix::thread::set_thread_groups(&groups).expect("setgroups");
         rustix::thread::set_thread_res_gid(gid, gid, gid).expect("setresgid");
         rustix::thread::set_keep_capabilities(true).expect("keep capabilities");

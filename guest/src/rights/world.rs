@@ -3,8 +3,8 @@
 
 use super::relative;
 use super::user::{GIDS, UIDS};
-use crate::commands;
 use crate::support::create;
+use crate::{commands, labels};
 use rustix::fs::XattrFlags;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -49,10 +49,12 @@ pub struct World {
     pub sizes: BTreeMap<u64, u64>,
     pub owners: BTreeMap<u64, u32>,
     named: usize,
+    /// Whether files get labels too.
+    labelled: bool,
 }
 
 impl World {
-    pub fn new(root: &Path, random: &mut SeededRandom) -> Self {
+    pub fn new(root: &Path, random: &mut SeededRandom, labelled: bool) -> Self {
         let directory = File::open(root).expect("the root");
         let shape = (ELEMENT_U8, METRIC_L2, DIMENSION as u32);
         let small = commands::create_collection(&directory, "small", shape);
@@ -68,6 +70,7 @@ impl World {
             sizes: BTreeMap::new(),
             owners: BTreeMap::new(),
             named: 0,
+            labelled,
         };
         for at in 0..DIRECTORIES {
             let parent = random.pick(&world.directories).expect("the root").clone();
@@ -211,6 +214,9 @@ impl World {
         };
         std::os::unix::fs::chown(&at, Some(pick(&UIDS, random)), Some(pick(&GIDS, random)))
             .expect("chown");
+        if self.labelled && random.percent(60) {
+            labels::label_at_random(&at, random);
+        }
         if random.percent(60) || !lists {
             fs::set_permissions(&at, Permissions::from_mode(pick(modes, random))).expect("chmod");
         }
