@@ -214,13 +214,14 @@ static u64 take_away(struct inode *inode, u64 first, u64 end, unsigned int *grow
 		left.claimed &= ~gone;
 		left.in_place &= ~gone;
 		left.replacing &= ~gone;
-		/* Storing less where something is stored needs no memory. */
-		claim_set(vi, word, left, GFP_NOFS);
-		count += reserved(claim) - reserved(left);
 		if (growing) {
+			/* First this: who counts meanwhile must not find less. */
 			*growing += growth(claim) - growth(left);
 			WRITE_ONCE(vi->claimed, vi->claimed + growth(claim) - growth(left));
 		}
+		/* Storing less where something is stored needs no memory. */
+		claim_set(vi, word, left, GFP_NOFS);
+		count += reserved(claim) - reserved(left);
 	}
 	mutex_unlock(&vi->claims_lock);
 	return count;

@@ -362,6 +362,7 @@ int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat
 	struct inode *inode = d_inode(path->dentry);
 	struct vexfs_inode *vi = VEXFS_I(inode);
 	u32 told = told_flags(inode);
+	u64 claimed;
 
 	stat->btime = vi->born;
 	stat->result_mask |= STATX_BTIME;
@@ -374,10 +375,12 @@ int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat
 	stat->attributes_mask |= STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
 	vexfs_fillattr(idmap, mask, inode, stat);
 	stat->blksize = i_blocksize(inode);
-	stat->blocks = READ_ONCE(vi->blocks) << (inode->i_blkbits - SECTOR_SHIFT);
+	/* Space that is promised counts, so that a full file never looks empty. */
+	claimed = vexfs_claims_count(inode);
+	/* Blocks become the file's own first, and are no longer promised afterwards. */
+	smp_rmb();
+	stat->blocks = (READ_ONCE(vi->blocks) + claimed) << (inode->i_blkbits - SECTOR_SHIFT);
 	if (S_ISREG(inode->i_mode)) {
-		/* Space that is promised counts, so that a full file never looks empty. */
-		stat->blocks += vexfs_claims_count(inode) << (inode->i_blkbits - SECTOR_SHIFT);
 		if (!stat->blocks && READ_ONCE(vi->flags) & VEXFS_INODE_INLINE)
 			stat->blocks = DIV_ROUND_UP_ULL(stat->size, 1 << SECTOR_SHIFT);
 	} else if (S_ISLNK(inode->i_mode)) {

@@ -422,7 +422,10 @@ fn the_failure_of_a_background_commit_is_told_to_whoever_changes_something_next(
     let image = Image::open(&path, &options).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     image.create_dir("/before", 0o755).unwrap();
-    // What is read behind the end fails as an unreadable disk does.
+    image.sync().unwrap();
+    // After so long a writer looks whether the device is still its own. What is read behind the end
+    // fails as an unreadable disk does.
+    std::thread::sleep(Duration::from_millis(200));
     file.set_len(0).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !image.is_read_only() {
