@@ -106,6 +106,11 @@ u32 vexfs_crc32c(u32 state, const u8 *data, size_t bytes)
 	return has_instruction ? by_instruction(state, data, bytes) : by_table(state, data, bytes);
 }
 
+bool vexfs_crc32c_is_fast(void)
+{
+	return has_instruction;
+}
+
 /* Makes the tables. Returns whether both ways agree with the published value of "123456789". */
 bool __init vexfs_crc32c_init(void)
 {

@@ -5,11 +5,17 @@
 #include <linux/slab.h>
 
 #include "address_space.h"
+#include "crc32c.h"
 
 /* Blocks that one request for a mapping asks for, with a checksum each. */
 #define MAP_BLOCKS 512
-/* What was read is summed up where the interrupt came in up to this size, and by a thread above. */
+/*
+ * What was read is summed up where the interrupt came in up to this size, some 10 us by instruction, and
+ * by a thread above.
+ */
 #define VERIFY_AT_ONCE_BYTES 131072
+/* The same, by table. */
+#define VERIFY_SLOWLY_AT_ONCE_BYTES 16384
 
 /* A run of readahead, or of one folio: the mapping in force and the bio being filled. */
 struct vexfs_read {
@@ -101,7 +107,7 @@ static void read_end_io(struct bio *bio)
 		goto defer;
 	bio_for_each_folio_all(range, bio)
 		bytes += range.length;
-	if (bytes > VERIFY_AT_ONCE_BYTES)
+	if (bytes > (vexfs_crc32c_is_fast() ? VERIFY_AT_ONCE_BYTES : VERIFY_SLOWLY_AT_ONCE_BYTES))
 		goto defer;
 	bio_for_each_folio_all(range, bio) {
 		if (!range_is_sound(range.folio, range.offset, range.length, io->inode->i_blkbits,
