@@ -146,8 +146,10 @@ impl Pending {
         self.note(Change::Set { row, info, term }, bytes);
     }
 
-    pub fn clear(&mut self, row: u32) {
-        self.note(Change::Clear { row }, &[]);
+    pub fn clear(&mut self, rows: &[u32]) {
+        for row in rows {
+            self.note(Change::Clear { row: *row }, &[]);
+        }
     }
 }
 

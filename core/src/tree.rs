@@ -20,38 +20,26 @@ use crate::space::{Run, Space};
 use crate::superblock::Superblock;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::ops::Deref;
 use vexfs_memory::{Shared, Table, TryVec, try_box, zeroed_bytes};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A node to read: one of the open transaction, or a clean one.
-pub(crate) enum NodeRef<'a> {
+pub(crate) enum NodeRef<'a, Clean = Shared<Node>> {
     Dirty(&'a Node),
-    Clean(Shared<Node>),
-}
-
-impl Deref for NodeRef<'_> {
-    type Target = Node;
-    fn deref(&self) -> &Node {
-        match self {
-            Self::Dirty(node) => node,
-            Self::Clean(node) => node,
-        }
-    }
+    Clean(Clean),
 }
 
 /// A node that is in memory, for as long as the cache is locked.
-enum Found<'tree, 'cache> {
-    Dirty(&'tree Node),
-    Clean(&'cache Shared<Node>),
-}
+type Found<'tree, 'cache> = NodeRef<'tree, &'cache Shared<Node>>;
 
-impl Deref for Found<'_, '_> {
+impl<Clean: Borrow<Shared<Node>>> Deref for NodeRef<'_, Clean> {
     type Target = Node;
     fn deref(&self) -> &Node {
         match self {
             Self::Dirty(node) => node,
-            Self::Clean(node) => node,
+            Self::Clean(node) => node.borrow(),
         }
     }
 }

@@ -446,9 +446,7 @@ impl FileSystem {
             };
             pending.set(*row, info, *term, vector.bytes);
         }
-        for row in &replaced {
-            pending.clear(*row);
-        }
+        pending.clear(&replaced);
         report.stored += count;
         report.replaced += replaced.len() as u64;
         report.stale += stale;
@@ -629,12 +627,7 @@ impl FileSystem {
         if let Some(first) = rows.first() {
             writer.free_from = writer.free_from.min(*first);
         }
-        {
-            let mut pending = collection.pending.write();
-            for row in &rows {
-                pending.clear(*row);
-            }
-        }
+        collection.pending.write().clear(&rows);
         if left == 0 {
             writer.live = None;
             writer.digests = None;
