@@ -145,7 +145,8 @@ fn a_signal_ends_loading(mounted: &Mounted) {
 
 /// While one search reads a collection into memory, another waits for that, and ends by a signal.
 fn a_signal_ends_waiting_for_who_loads(mounted: &Mounted) {
-    const ROUNDS: u32 = 12;
+    const ROUNDS: u32 = 60;
+    const WANTED: u32 = 3;
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "many");
@@ -156,10 +157,13 @@ fn a_signal_ends_waiting_for_who_loads(mounted: &Mounted) {
     let top = File::open(&mounted.directory).expect("open");
     let started = Instant::now();
     search(&top, collection, &one, 0).expect("search");
-    let loading = started.elapsed();
+    let mut loading = started.elapsed();
     drop(top);
     let mut ended = 0;
     for _ in 0..ROUNDS {
+        if ended == WANTED {
+            break;
+        }
         mounted.cycle();
         let top = File::open(&mounted.directory).expect("open");
         let (started, begun) = (Instant::now(), AtomicBool::new(false));
@@ -184,10 +188,12 @@ fn a_signal_ends_waiting_for_who_loads(mounted: &Mounted) {
             // does now, whatever else the machine does.
             let whole = loading.min(started.elapsed());
             ended += u32::from(result.is_err() && took < whole / 4 * 3);
+            // The first time nothing was in the page cache, and so it took longer.
+            loading = whole;
         });
         drop(top);
     }
-    assert!(ended >= ROUNDS / 4, "in {ended} of {ROUNDS} rounds a signal ended waiting");
+    assert_eq!(ended, WANTED, "rounds of {ROUNDS} in which a signal ended waiting");
     mounted.unmount();
 }
 
@@ -205,17 +211,21 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     let started = Instant::now();
     rebuild().expect("a graph");
     let long = started.elapsed();
-    std::thread::scope(|scope| {
-        let started = Instant::now();
-        let builds = scope.spawn(rebuild);
-        std::thread::sleep(long / 10);
-        let ((result, took), _) = interrupted(long / 10, || (rebuild(), started.elapsed()));
-        assert!(!builds.is_finished(), "the graph was built before the other gave up");
-        let error = result.expect_err("waiting was to be interrupted");
-        assert_eq!(error.raw_os_error(), Some(libc::EINTR));
-        assert_eq!(builds.join().expect("the thread").expect("the graph"), 0);
-        assert!(took < started.elapsed() / 2, "it waited for {took:?}");
+    // On a busy machine the other may have its graph before the signal comes.
+    let ended = (0..20).any(|_| {
+        std::thread::scope(|scope| {
+            let started = Instant::now();
+            let builds = scope.spawn(rebuild);
+            std::thread::sleep(long / 10);
+            let ((result, took), _) = interrupted(long / 10, || (rebuild(), started.elapsed()));
+            if let Err(error) = &result {
+                assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+            }
+            assert_eq!(builds.join().expect("the thread").expect("the graph"), 0);
+            result.is_err() && took < started.elapsed() / 2
+        })
     });
+    assert!(ended, "no signal ended waiting for who builds");
     drop(top);
     mounted.unmount();
 }
