@@ -112,7 +112,10 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	mnt_drop_write_file(file);
 	if (error)
 		goto out;
-	error = vexfs_describe_collection(sb, number, wanted) ?: vexfs_give(argument, args, sizeof(*args));
+	/* It is made, even if by now another dropped it or memory is short: its number is told at least. */
+	wanted->number = number;
+	vexfs_describe_collection(sb, number, wanted);
+	error = vexfs_give(argument, args, sizeof(*args));
 out:
 	kfree(args);
 	return error;

@@ -6,11 +6,15 @@ use crate::support::{Mounted, create};
 use crate::vectors::{DIMENSION, command, create_collection, put, vectors};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use vexfs_uapi as uapi;
 use vexfs_uapi::Command;
 use zerocopy::FromZeros;
 
-pub const TESTS: &[MountTest] = &[("every_command_answers_as_it_must", every_command)];
+pub const TESTS: &[MountTest] = &[
+    ("every_command_answers_as_it_must", every_command),
+    ("what_is_dropped_at_once_was_made", what_is_dropped_at_once_was_made),
+];
 
 /// Vectors of a file.
 const CHUNKS: usize = 40;
@@ -163,6 +167,40 @@ fn every_command(mounted: &Mounted) {
     mounted.cycle();
     let top = File::open(&mounted.directory).expect("open");
     assert_eq!(show(&top, second).rows, 0);
+    drop(top);
+    mounted.unmount();
+}
+
+/// Making a collection succeeds though another drops it before it is described.
+fn what_is_dropped_at_once_was_made(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let (next, done) = (AtomicU32::new(create_collection(&top, "c") + 1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let drop_them = || {
+            while !done.load(Ordering::Relaxed) {
+                let number = next.load(Ordering::Relaxed);
+                let mut drop_it = uapi::CollectionDrop { number, ..uapi::CollectionDrop::new() };
+                if command(&top, &mut drop_it).is_ok() {
+                    next.store(number + 1, Ordering::Release);
+                }
+            }
+        };
+        for _ in 0..4 {
+            scope.spawn(drop_them);
+        }
+        let made = scope.spawn(|| {
+            for round in 0..500 {
+                let number = create_collection(&top, &format!("c{round}"));
+                while next.load(Ordering::Acquire) <= number {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let made = made.join();
+        done.store(true, Ordering::Relaxed);
+        made.expect("collections");
+    });
     drop(top);
     mounted.unmount();
 }
