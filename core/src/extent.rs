@@ -15,6 +15,7 @@ use crate::shared;
 use crate::space::Run;
 use crate::tree::Tree;
 use alloc::vec::Vec;
+use core::ops::Range;
 use vexfs_memory::TryVec;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -385,9 +386,20 @@ pub(crate) fn remove(
     extents_max: u64,
 ) -> Result<Removed> {
     let mut removed = Removed { blocks: 0, reached: to };
-    for _ in 0..extents_max {
-        if removed.blocks >= FREE_BLOCKS_MAX {
-            return Ok(removed);
+    let (mut whole, mut left) = (Vec::new(), extents_max);
+    while left > 0 && removed.blocks < FREE_BLOCKS_MAX {
+        let blocks_max = FREE_BLOCKS_MAX - removed.blocks;
+        last_whole(tree, object, from..removed.reached, left, blocks_max, &mut whole)?;
+        if let (Some(last), Some(first)) = (whole.first(), whole.last()) {
+            let key = |extent: &Extent| Key::new(object, Kind::Extent, extent.logical);
+            tree.remove_run(key(first), key(last))?;
+            for extent in &whole {
+                free(tree, extent)?;
+                removed.blocks += extent.length;
+            }
+            removed.reached = first.logical;
+            left -= whole.len() as u64;
+            continue;
         }
         let Some(extent) = last_before(tree, object, from, removed.reached)? else {
             removed.reached = from;
@@ -401,11 +413,44 @@ pub(crate) fn remove(
         free(tree, &part)?;
         removed.blocks += part.length;
         removed.reached = part.logical;
+        left -= 1;
     }
     if removed.reached > from && last_before(tree, object, from, removed.reached)?.is_none() {
         removed.reached = from;
     }
     Ok(removed)
+}
+
+/// Sets `whole` to the last extents of `range` that are in one leaf and in the range as a whole, the
+/// last one first, at most `extents_max` of at most `blocks_max` blocks.
+fn last_whole(
+    tree: &Tree,
+    object: u64,
+    range: Range<u64>,
+    extents_max: u64,
+    blocks_max: u64,
+    whole: &mut Vec<Extent>,
+) -> Result<()> {
+    whole.clear();
+    let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
+        return Ok(());
+    };
+    let Some(mut item) = tree.previous(Key::new(object, Kind::Extent, last))? else {
+        return Ok(());
+    };
+    let (mut end, mut blocks_left) = (range.end, blocks_max);
+    while (whole.len() as u64) < extents_max && item.key().is(object, Kind::Extent) {
+        let (extent, _) = Extent::decode(tree, item.key(), &item)?;
+        if extent.logical < range.start || extent.end() > end || extent.length > blocks_left {
+            break;
+        }
+        whole.try_push(extent)?;
+        (end, blocks_left) = (extent.logical, blocks_left - extent.length);
+        if !item.retreat() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The last extent that meets `from..to`.

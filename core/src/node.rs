@@ -322,13 +322,17 @@ impl Node {
         self.item_mut(at).fill(0);
     }
 
-    pub fn remove_item(&mut self, at: usize) {
+    pub fn remove_items(&mut self, range: core::ops::Range<usize>) {
+        let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
+            return;
+        };
         let count = self.count();
-        let range = self.item_range(at);
-        self.move_data(at + 1, range.end - range.start, false);
-        let (from, end) = (self.header_at(at + 1), self.header_at(count));
-        shift(&mut self.bytes, from..end, from - ITEM_HEADER_BYTES);
-        self.set_count(count.saturating_sub(1));
+        let bytes = self.item_range(range.start).end.saturating_sub(self.item_range(last).start);
+        self.move_data(range.end, bytes, false);
+        let headers = self.header_at(range.end)..self.header_at(count);
+        let to = self.header_at(range.start);
+        shift(&mut self.bytes, headers, to);
+        self.set_count(count.saturating_sub(range.len()));
     }
 
     /// Moves the items or children from `first` on to the end of `other`, which has room.

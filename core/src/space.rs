@@ -422,7 +422,8 @@ impl Space {
         let Some(group) = self.groups.get_mut(number) else { return };
         let changed = group.available.set(from, length, value);
         if value {
-            group.longest = GROUP_BLOCKS;
+            let end = (from + length).min(GROUP_BLOCKS);
+            group.longest = group.longest.max(group.available.run_around(from, end));
         }
         let growth = if value { changed as i64 } else { -(changed as i64) };
         group.available_count = group.available_count.saturating_add_signed(growth);

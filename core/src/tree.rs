@@ -80,6 +80,11 @@ impl<'a> Item<'a> {
         self.at += 1;
         self.at < self.node.count()
     }
+
+    /// Moves back to the item before in the same leaf; false, and nothing moves, at its start.
+    pub fn retreat(&mut self) -> bool {
+        self.at.checked_sub(1).map(|before| self.at = before).is_some()
+    }
 }
 
 impl Deref for Item<'_> {
@@ -770,17 +775,23 @@ impl Tree {
 
     /// Removes the item under `key`. `NotFound` when there is none.
     pub fn remove(&mut self, key: Key) -> Result<()> {
+        self.remove_run(key, key)
+    }
+
+    /// Removes the items from that under `first` to that under `last`, which are in one leaf.
+    /// `NotFound` when they are not.
+    pub fn remove_run(&mut self, first: Key, last: Key) -> Result<()> {
         // Looked up first, so that a miss copies no nodes.
-        if self.get(key)?.is_none() {
+        if self.get(last)?.is_none() {
             return Err(Error::NotFound);
         }
         let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
-        let depth = self.descend(key, None, &mut path)?;
+        let depth = self.descend(last, None, &mut path)?;
         let leaf = path.get(depth).map_or(0, |step| step.0);
         let node = self.dirty_mut(leaf)?;
-        match node.search(key) {
-            Ok(at) => node.remove_item(at),
-            Err(_) => return Err(Error::NotFound),
+        match (node.search(first), node.search(last)) {
+            (Ok(first), Ok(last)) => node.remove_items(first..last + 1),
+            _ => return Err(Error::NotFound),
         }
         // Merge what has become small with a neighbour, from the leaf upwards.
         let mut depth = depth;

@@ -593,7 +593,7 @@ pub(super) fn damage_group(memory: &Memory, change: impl Fn(&mut Vec<u8>)) {
         let mut item = node.item(at).to_vec();
         change(&mut item);
         if item.len() != node.item(at).len() {
-            node.remove_item(at);
+            node.remove_items(at..at + 1);
             if !item.is_empty() {
                 node.insert_item(at, key, item.len());
             }
