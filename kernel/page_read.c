@@ -13,7 +13,7 @@
  * What was read is summed up where the interrupt came in up to this size, some 10 us by instruction, and
  * by a thread above.
  */
-#define VERIFY_AT_ONCE_BYTES 131072
+#define VERIFY_AT_ONCE_BYTES 262144
 /* The same, by table. */
 #define VERIFY_SLOWLY_AT_ONCE_BYTES 16384
 
@@ -273,40 +273,58 @@ static const struct iomap_read_ops read_ops = {
 	.read_folio_range = read_folio_range,
 };
 
-int vexfs_read_folio(struct file *file, struct folio *folio)
+/* Has iomap keep account of the parts of a folio. */
+static void read_in_parts(struct vexfs_read *read, struct folio *folio)
 {
-	struct vexfs_read read = { .inode = folio->mapping->host };
 	struct iomap_read_folio_ctx ctx = {
 		.ops = &read_ops,
 		.cur_folio = folio,
-		.read_ctx = &read,
+		.read_ctx = read,
 	};
 
 	iomap_read_folio(&read_iomap_ops, &ctx, NULL);
-	read_end(&read);
-	return 0;
 }
 
-void vexfs_readahead(struct readahead_control *rac)
+/* Whether a folio is read by one call of finish_read_range(). */
+static bool is_in_one_piece(struct vexfs_read *read, struct folio *folio)
 {
-	struct vexfs_read read = read_ahead(rac);
-	struct iomap_read_folio_ctx ctx = {
-		.ops = &read_ops,
-		.rac = rac,
-		.read_ctx = &read,
-	};
+	u64 block = folio_pos(folio) >> read->inode->i_blkbits;
+	u64 blocks = folio_size(folio) >> read->inode->i_blkbits;
 
-	iomap_readahead(&read_iomap_ops, &ctx, NULL);
-	read_end(&read);
+	if (blocks == 1)
+		return true;
+	return !folio_test_private(folio) && blocks <= VEXFS_PIECE_BLOCKS &&
+	       !read_map(read, block, blocks) &&
+	       block - read->mapping.block + blocks <= read->mapping.blocks;
 }
 
 #else
 
+static void read_in_parts(struct vexfs_read *read, struct folio *folio)
+{
+}
+
+/* Folios are of one page, and so are blocks. */
+static bool is_in_one_piece(struct vexfs_read *read, struct folio *folio)
+{
+	return true;
+}
+
+#endif
+
+static void read_folio(struct vexfs_read *read, struct folio *folio)
+{
+	if (is_in_one_piece(read, folio))
+		read_range(read, folio, 0, folio_size(folio));
+	else
+		read_in_parts(read, folio);
+}
+
 int vexfs_read_folio(struct file *file, struct folio *folio)
 {
 	struct vexfs_read read = { .inode = folio->mapping->host };
 
-	read_range(&read, folio, 0, folio_size(folio));
+	read_folio(&read, folio);
 	read_end(&read);
 	return 0;
 }
@@ -317,8 +335,6 @@ void vexfs_readahead(struct readahead_control *rac)
 	struct folio *folio;
 
 	while ((folio = readahead_folio(rac)))
-		read_range(&read, folio, 0, folio_size(folio));
+		read_folio(&read, folio);
 	read_end(&read);
 }
-
-#endif

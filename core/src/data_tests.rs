@@ -10,6 +10,7 @@ use crate::testing::Memory;
 use crate::tree_tests::{Rng, format};
 use crate::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 const ROOT: u64 = layout::ROOT_INODE;
@@ -678,4 +679,48 @@ fn a_host_can_forbid_writing_and_stop_it() {
     // What was not committed is lost, as if the power had gone.
     let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
     assert_eq!(fs.inode(number).unwrap().size, 0);
+}
+
+#[test]
+fn leaves_in_a_row_are_read_at_once() {
+    let memory = Memory::new(32 << 20);
+    let fs = format(&memory, 12);
+    let number = create(&fs, "f");
+    const EXTENTS: u64 = 3000;
+    for n in 0..EXTENTS {
+        fs.write(number, 8192 * n, &[1; 4096]).unwrap();
+    }
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
+    let walk = || {
+        let mut seen = 0;
+        let result = fs.extents(number, 0, &mut |_| {
+            seen += 1;
+            true
+        });
+        (seen, result)
+    };
+    let (reads, cached) = (memory.reads.load(Ordering::SeqCst), fs.cached_nodes());
+    assert_eq!(walk(), (EXTENTS, Ok(())));
+    let (reads, nodes) = (memory.reads.load(Ordering::SeqCst) - reads, fs.cached_nodes() - cached);
+    assert!(nodes > 30 && reads < nodes / 3, "{nodes} nodes in {reads} reads");
+    // Next to one that cannot be read, each is read on its own.
+    let leaf = {
+        let tree = fs.reader();
+        let mut pointer = tree.root();
+        while pointer.level > 0 {
+            let node = tree.node(&pointer).unwrap();
+            pointer = node.child(node.child_for(Key::new(number, Kind::Extent, EXTENTS)));
+        }
+        pointer.block
+    };
+    memory.unreadable.store(leaf << 12, Ordering::SeqCst);
+    while fs.cached_nodes() > 0 {
+        fs.drop_cached_nodes(u64::MAX);
+    }
+    let (seen, result) = walk();
+    assert!(result.is_err() && (EXTENTS / 2).abs_diff(seen) < 200, "{seen}, then {result:?}");
+    memory.unreadable.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(walk(), (EXTENTS, Ok(())));
 }

@@ -15,6 +15,8 @@ use vexfs_memory::OutOfMemory;
 pub struct Memory {
     pub bytes: Arc<Mutex<Vec<u8>>>,
     pub written: Arc<AtomicU64>,
+    /// How often was read.
+    pub reads: Arc<AtomicU64>,
     pub broken: Arc<AtomicBool>,
     /// Something was written since the last flush.
     pub unflushed: Arc<AtomicBool>,
@@ -29,6 +31,7 @@ impl Memory {
         Self {
             bytes: Arc::new(Mutex::new(std::vec![0; bytes])),
             written: Arc::default(),
+            reads: Arc::default(),
             broken: Arc::default(),
             unflushed: Arc::default(),
             writes_left: Arc::new(AtomicU64::new(u64::MAX)),
@@ -67,6 +70,7 @@ impl BlockDevice for Memory {
     }
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
         self.check(offset)?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
         assert!(offset.is_multiple_of(4096) && buffer.len().is_multiple_of(4096), "unaligned read");
         let unreadable = self.unreadable.load(Ordering::SeqCst);
         if (offset..offset + buffer.len() as u64).contains(&unreadable) {

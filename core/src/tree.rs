@@ -8,6 +8,7 @@
 //! transaction are never changed again, only copied.
 
 mod closing;
+mod reading;
 
 use crate::cache::NodeCache;
 use crate::error::{Error, Result, corrupt};
@@ -203,42 +204,6 @@ impl Tree {
         self.state.root
     }
 
-    /// The node that `pointer` names, if it is of the open transaction.
-    fn dirty_node(&self, pointer: &BlockPointer) -> Option<&Node> {
-        if pointer.generation != self.state.generation {
-            return None;
-        }
-        self.dirty.get(pointer.block).map(|dirty| &*dirty.node)
-    }
-
-    /// The node that `pointer` names, read and checked if it is not in memory.
-    pub fn node(&self, pointer: &BlockPointer) -> Result<NodeRef<'_>> {
-        if let Some(node) = self.dirty_node(pointer) {
-            return Ok(NodeRef::Dirty(node));
-        }
-        if let Some(node) = self.cache.read().get(pointer.block, pointer.generation) {
-            return Ok(NodeRef::Clean(node.clone()));
-        }
-        let node = Shared::try_new(self.read_node(pointer)?)?;
-        self.cache.write().insert(pointer.block, node.clone())?;
-        Ok(NodeRef::Clean(node))
-    }
-
-    /// Reads a node from the device, past the cache.
-    pub fn read_node(&self, pointer: &BlockPointer) -> Result<Node> {
-        if !self.state.is_allocatable(Run { start: pointer.block, length: 1 }) {
-            return Err(corrupt(pointer.block, "pointer to a block that is never given out"));
-        }
-        let mut bytes = zeroed_bytes(self.block_bytes())?;
-        self.host.device.read(pointer.block << self.state.block_log2, &mut bytes)?;
-        if self.host.checksum.crc32c(0, &bytes) != pointer.checksum {
-            return Err(Error::Checksum { block: pointer.block });
-        }
-        let node = Node::unchecked(bytes);
-        node.check(pointer, self.state.filesystem())?;
-        Ok(node)
-    }
-
     /// The item under `key`.
     pub fn get(&self, key: Key) -> Result<Option<Item<'_>>> {
         // With the nodes that are in memory, the cache is locked once, and only the leaf is held.
@@ -292,16 +257,6 @@ impl Tree {
         }
     }
 
-    /// Child `at`, which must lie one level below `level`: so every descent ends.
-    fn child(&self, node: &Node, at: usize, level: u8) -> Result<BlockPointer> {
-        let child = node.child(at);
-        if child.level.checked_add(1) == Some(level) && at < node.count() {
-            Ok(child)
-        } else {
-            Err(corrupt(child.block, "child of a wrong level"))
-        }
-    }
-
     /// The first item at or after `from`.
     pub fn next(&self, from: Key) -> Result<Option<Item<'_>>> {
         let mut from = from;
@@ -322,6 +277,7 @@ impl Tree {
                     above = Some(node.key(at + 1));
                 }
                 pointer = self.child(&node, at, pointer.level)?;
+                self.read_ahead(&node, at);
             }
             // The leaf ends before `from`: go on with the leaf to its right.
             match above {
@@ -354,6 +310,7 @@ impl Tree {
                     below = Some(node.key(at));
                 }
                 pointer = self.child(&node, at, pointer.level)?;
+                self.read_ahead(&node, at);
             }
             match below.and_then(|key| key.predecessor()) {
                 Some(key) if key < upto => upto = key,
