@@ -17,6 +17,15 @@
 
 /* What goes through at once. */
 #define DIRECT_BYTES SZ_1M
+/* What is waited for at once of that when reading: it is summed up and copied while the rest comes. */
+#define STAGE_BYTES SZ_256K
+
+/* Bios under way together. */
+struct direct_io {
+	atomic_t pending;
+	int error;
+	struct completion done;
+};
 
 struct vexfs_direct {
 	struct page **pages;
@@ -58,13 +67,40 @@ no_memory:
 	return -ENOMEM;
 }
 
-/*
- * Begins to move `bytes` bytes between the device and the pages from `offset` on. The bio returned is
- * still to be submitted; the one before it goes off, and ends before it does.
- */
-static struct bio *direct_transfer(struct inode *inode, struct vexfs_direct *direct,
-				   blk_opf_t operation, u64 device_block, size_t offset,
-				   size_t bytes, struct bio *before)
+static void direct_begin(struct direct_io *io)
+{
+	atomic_set(&io->pending, 1);
+	io->error = 0;
+	init_completion(&io->done);
+}
+
+static void direct_end(struct direct_io *io)
+{
+	if (atomic_dec_and_test(&io->pending))
+		complete(&io->done);
+}
+
+static void direct_end_bio(struct bio *bio)
+{
+	struct direct_io *io = bio->bi_private;
+
+	if (bio->bi_status)
+		WRITE_ONCE(io->error, blk_status_to_errno(bio->bi_status));
+	bio_put(bio);
+	direct_end(io);
+}
+
+/* Waits for all bios. */
+static int direct_wait(struct direct_io *io)
+{
+	direct_end(io);
+	wait_for_completion_io(&io->done);
+	return io->error;
+}
+
+/* Has `bytes` bytes moved between the device and the pages from `offset` on. */
+static void direct_transfer(struct inode *inode, struct vexfs_direct *direct, struct direct_io *io,
+			    blk_opf_t operation, u64 device_block, size_t offset, size_t bytes)
 {
 	while (bytes) {
 		struct bio *bio = bio_alloc(inode->i_sb->s_bdev,
@@ -72,12 +108,9 @@ static struct bio *direct_transfer(struct inode *inode, struct vexfs_direct *dir
 					    GFP_KERNEL);
 		size_t done = 0;
 
-		if (before) {
-			bio_chain(before, bio);
-			submit_bio(before);
-		}
-		before = bio;
 		bio->bi_iter.bi_sector = device_block << (inode->i_blkbits - SECTOR_SHIFT);
+		bio->bi_end_io = direct_end_bio;
+		bio->bi_private = io;
 		while (done < bytes) {
 			size_t at = offset + done;
 			size_t part = min_t(size_t, bytes - done, PAGE_SIZE - offset_in_page(at));
@@ -87,20 +120,12 @@ static struct bio *direct_transfer(struct inode *inode, struct vexfs_direct *dir
 				break;
 			done += part;
 		}
+		atomic_inc(&io->pending);
+		submit_bio(bio);
 		device_block += done >> inode->i_blkbits;
 		offset += done;
 		bytes -= done;
 	}
-	return before;
-}
-
-/* Sends off the last bio and waits for it and for all before it. */
-static int direct_wait(struct bio *last)
-{
-	int error = submit_bio_wait(last);
-
-	bio_put(last);
-	return error;
 }
 
 static u32 direct_sum(struct vexfs_direct *direct, size_t offset, unsigned int log2)
@@ -127,51 +152,58 @@ static int direct_fill_by_core(struct inode *inode, struct vexfs_direct *direct,
 	return 0;
 }
 
-/* Has what lies on the device read into the pages, and notes the pieces, and fills in the rest. */
-static int direct_fill_some(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes,
-			    unsigned int *pieces, struct bio **bio)
+/* A part of a read. */
+struct direct_stage {
+	struct direct_io io;
+	/* Of the pages, and of the pieces that lie on the device. */
+	size_t offset, bytes;
+	unsigned int first_piece, pieces_end;
+	/* Why not all of it was begun. */
+	int error;
+};
+
+/* Has a stage's part of the file read into the pages, which begin with that at `pos`. */
+static void direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t pos,
+		       struct direct_stage *stage)
 {
 	unsigned int log2 = inode->i_blkbits;
-	size_t done = 0;
+	size_t at = stage->offset, end = at + stage->bytes;
 
-	while (done < bytes) {
+	direct_begin(&stage->io);
+	while (at < end && !stage->error) {
 		struct vexfs_mapping mapping;
 		size_t part;
-		int error = vexfs_core_map(vexfs_core_of(inode), inode->i_ino, (pos + done) >> log2,
-					   (bytes - done) >> log2, &mapping,
-					   direct->sums + (done >> log2));
+		int error = vexfs_core_map(vexfs_core_of(inode), inode->i_ino, (pos + at) >> log2,
+					   (end - at) >> log2, &mapping, direct->sums + (at >> log2));
 
-		if (error)
-			return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
-		part = min_t(u64, bytes - done, mapping.blocks << log2);
+		if (error) {
+			stage->error = vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+			return;
+		}
+		part = min_t(u64, end - at, mapping.blocks << log2);
 		if (mapping.state == VEXFS_STATE_WRITTEN) {
-			*bio = direct_transfer(inode, direct, REQ_OP_READ, mapping.device_block, done,
-					       part, *bio);
-			direct->pieces[(*pieces)++] = (struct vexfs_piece){
-				.block = done >> log2,
+			direct_transfer(inode, direct, &stage->io, REQ_OP_READ, mapping.device_block, at,
+					part);
+			direct->pieces[stage->pieces_end++] = (struct vexfs_piece){
+				.block = at >> log2,
 				.blocks = part >> log2,
 			};
 		} else {
 			/* A hole, or bytes in the tree. */
-			error = direct_fill_by_core(inode, direct, pos + done, done, part);
-			if (error)
-				return error;
+			stage->error = direct_fill_by_core(inode, direct, pos + at, at, part);
 		}
-		done += part;
+		at += part;
 	}
-	return 0;
 }
 
-/* Fills the pages with `bytes` bytes of the file from `pos` on, whole blocks both. */
-static int direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+/* Waits for a stage, and compares what came from the device with its checksums. */
+static int direct_verify(struct inode *inode, struct vexfs_direct *direct, loff_t pos,
+			 struct direct_stage *stage)
 {
-	unsigned int log2 = inode->i_blkbits, pieces = 0, piece;
-	struct bio *bio = NULL;
-	int error = direct_fill_some(inode, direct, pos, bytes, &pieces, &bio);
-	int failure = bio ? vexfs_check_bytes(inode, direct_wait(bio)) : 0;
+	unsigned int log2 = inode->i_blkbits, piece;
+	int error = vexfs_check_bytes(inode, direct_wait(&stage->io)) ?: stage->error;
 
-	error = error ?: failure;
-	for (piece = 0; piece < pieces && !error; piece++) {
+	for (piece = stage->first_piece; piece < stage->pieces_end && !error; piece++) {
 		u64 block = direct->pieces[piece].block, end = block + direct->pieces[piece].blocks;
 
 		for (; block < end && !error; block++) {
@@ -213,21 +245,44 @@ static ssize_t direct_read_some(struct inode *inode, loff_t pos, struct iov_iter
 	loff_t block = i_blocksize(inode), size = i_size_read(inode);
 	size_t skip = pos & (block - 1), copied = 0;
 	size_t wanted = min_t(u64, iov_iter_count(to), max(size - pos, 0LL));
-	size_t bytes = min_t(u64, round_up(skip + wanted, block), DIRECT_BYTES);
+	size_t bytes = min_t(u64, round_up(skip + wanted, block), DIRECT_BYTES), begun = 0;
+	struct direct_stage stages[DIRECT_BYTES / STAGE_BYTES], *stage, *end = stages;
 	struct vexfs_direct direct;
 	int error;
 
 	if (!wanted)
 		return 0;
 	wanted = min_t(size_t, wanted, bytes - skip);
-	error = filemap_write_and_wait_range(inode->i_mapping, pos - skip, pos - skip + bytes - 1) ?:
+	pos -= skip;
+	error = filemap_write_and_wait_range(inode->i_mapping, pos, pos + bytes - 1) ?:
 		direct_allocate(&direct, inode, bytes);
 	if (error)
 		return error;
-	error = direct_fill(inode, &direct, pos - skip, bytes);
-	if (!error) {
-		copied = direct_copy(&direct, skip, wanted, to);
-		error = copied ? 0 : -EFAULT;
+	do {
+		unsigned int pieces = end > stages ? end[-1].pieces_end : 0;
+
+		*end = (struct direct_stage){
+			.offset = begun,
+			.bytes = min_t(size_t, bytes - begun, STAGE_BYTES),
+			.first_piece = pieces,
+			.pieces_end = pieces,
+		};
+		direct_fill(inode, &direct, pos, end);
+		begun += end->bytes;
+	} while (!end++->error && begun < bytes);
+	/* All that have begun are waited for. */
+	for (stage = stages; stage < end; stage++) {
+		int failure = direct_verify(inode, &direct, pos, stage);
+		size_t from = max(stage->offset, skip), part, some;
+
+		error = error ?: failure;
+		if (error)
+			continue;
+		part = min(stage->offset + stage->bytes, skip + wanted) - from;
+		some = direct_copy(&direct, from, part, to);
+		copied += some;
+		if (some < part)
+			error = -EFAULT;
 	}
 	direct_free(&direct);
 	return copied ?: error;
@@ -255,23 +310,32 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 	struct vexfs_core *core = vexfs_core_of(inode);
 	s64 count = vexfs_core_allocate(core, inode->i_ino, pos >> log2, bytes >> log2, 0,
 					direct->pieces);
-	struct bio *bio = NULL;
-	size_t done = 0, i;
+	struct direct_io io;
+	size_t done = 0;
 	s64 piece;
 	int error;
 
 	if (count < 0)
 		return vexfs_check(inode->i_sb, count, "data", inode->i_ino);
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
-	for (i = 0; i < bytes >> log2; i++)
-		direct->sums[i] = direct_sum(direct, i << log2, log2);
+	direct_begin(&io);
 	for (piece = 0; piece < count; piece++) {
-		bio = direct_transfer(inode, direct, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
-				      direct->pieces[piece].device_block, done,
-				      direct->pieces[piece].blocks << log2, bio);
-		done += direct->pieces[piece].blocks << log2;
+		u64 block = direct->pieces[piece].device_block;
+		size_t end = done + (direct->pieces[piece].blocks << log2);
+
+		/* While one part is written, the next is summed up. */
+		while (done < end) {
+			size_t part = min_t(size_t, end - done, STAGE_BYTES), at;
+
+			for (at = done; at < done + part; at += 1U << log2)
+				direct->sums[at >> log2] = direct_sum(direct, at, log2);
+			direct_transfer(inode, direct, &io, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE, block,
+					done, part);
+			block += part >> log2;
+			done += part;
+		}
 	}
-	error = vexfs_check_bytes(inode, direct_wait(bio));
+	error = vexfs_check_bytes(inode, direct_wait(&io));
 	if (!error)
 		error = vexfs_check(inode->i_sb,
 				    vexfs_core_complete(core, inode->i_ino, direct->pieces, count,
