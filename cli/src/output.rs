@@ -21,8 +21,12 @@ pub fn bytes(bytes: &[u8]) -> Outcome {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(output_failure)
 }
 
-/// Asks on standard error and reads the answer; anything but yes is no.
+/// Asks on standard error and reads the answer; anything but yes is no. So is silence at a terminal
+/// where the question is not seen.
 pub fn ask(question: &str) -> Outcome<bool> {
+    if std::io::stdin().is_terminal() && !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
     let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

@@ -92,6 +92,25 @@ fn what_holds_something_is_overwritten_when_standard_input_says_yes() {
 }
 
 #[test]
+fn a_question_that_nobody_sees_is_not_asked() {
+    let tools = Tools::with_image("4M");
+    let before = std::fs::read(tools.path("a.img")).unwrap();
+    // At a terminal, with standard error somewhere else: without an answer it must end.
+    let mut child = std::process::Command::new("timeout")
+        .args(["60", "script", "-qec", "./mkfs.vexfs -q a.img 2>said", "/dev/null"])
+        .current_dir(tools.path("."))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let open = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    drop(open);
+    let said = std::fs::read_to_string(tools.path("said")).unwrap();
+    assert!(said.contains("holds VexFS") && !said.contains("[y/N]"), "{said}");
+    assert!(std::fs::read(tools.path("a.img")).unwrap() == before);
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let tools = Tools::with_image("4M");
     let said = tools.ok(&["mkfs.vexfs", "-n", "new.img", "64M"]);

@@ -154,6 +154,10 @@ fn rows_of_a_file_are_imported_found_listed_and_exported() {
         assert!(lines[0].get(field).is_some(), "field {field} is missing");
     }
     assert_eq!(lines[1]["recall"], 1.0);
+    let lots = ["-k", "1", "--ef", "8,16", "--batch", "3", "--json"];
+    let in_lots = fixture.json(&[&bench[..], &lots].concat());
+    assert!(in_lots.iter().zip(&lines).all(|(lots, ones)| lots["recall"] == ones["recall"]));
+    fixture.fails(2, &[&bench[..], &["--batch", "0"]].concat());
     assert!(fixture.fails(1, &[&bench[..], &["-k", "2"]].concat()).contains("do not answer"));
 
     fixture.ok(&["collection", "rebuild", "@", "points"]);

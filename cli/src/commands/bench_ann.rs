@@ -27,7 +27,7 @@ const PASSES: usize = 4;
     numbers of the truth file: row Q of it lists the rows nearest to query Q, nearest first. A\n\
     query is one call of the library, its results handed out, or of the kernel for the directory\n\
     of a mounted VexFS; INSIDE is what that says of its own time, without the system call. Times\n\
-    are the best of four passes; searches a second are those of all threads together, in one\n\
+    are for each query, the best of four passes; searches a second are those of all threads together, in one\n\
     pass.")]
 pub struct Arguments {
     /// Image file, block device, or a directory of a mounted VexFS
@@ -52,6 +52,9 @@ pub struct Arguments {
         default_value = "10,16,24,32,48,64,96,128,200,400"
     )]
     ef: Vec<u32>,
+    /// Queries of each search, whose time is divided by them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: u32,
     /// Threads that search at once
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -70,6 +73,7 @@ impl Arguments {
         let row_bytes = info.shape.row_bytes();
         let count = queries.len() / row_bytes;
         let truth = self.truth(count)?;
+        let lots: Vec<&[u8]> = queries.chunks(row_bytes * self.batch as usize).collect();
         let mut table = Table::new(&[
             ("EF", Align::Right),
             ("RECALL", Align::Right),
@@ -81,29 +85,36 @@ impl Arguments {
         ]);
         for &ef in &self.ef {
             let mut found = 0;
-            let mut best = vec![u64::MAX; count];
+            let mut best = vec![f64::MAX; lots.len()];
             let mut inside = best.clone();
             for pass in 0..PASSES {
-                for (at, query) in queries.chunks_exact(row_bytes).enumerate() {
+                for (at, lot) in lots.iter().enumerate() {
                     let start = Instant::now();
                     let request = SearchRequest {
                         effort: ef,
-                        ..SearchRequest::nearest(info.number, query, self.k)
+                        ..SearchRequest::nearest(info.number, lot, self.k)
                     };
                     let (hits, report) = scope.search(&info, &request, &Serial)?;
-                    best[at] = best[at].min(start.elapsed().as_nanos() as u64);
-                    inside[at] = inside[at].min(report.nanoseconds);
+                    let (time, asked) = (start.elapsed(), (lot.len() / row_bytes) as f64);
+                    best[at] = best[at].min(time.as_nanos() as f64 / asked);
+                    inside[at] = inside[at].min(report.nanoseconds as f64 / asked);
                     if pass == 0 {
-                        let is_true = |chunk: u32| truth[at].contains(&i64::from(chunk));
-                        found += hits.iter().filter(|hit| is_true(hit.found.chunk)).count();
+                        let first = at * self.batch as usize;
+                        found += hits
+                            .iter()
+                            .filter(|hit| {
+                                let query = first + hit.query;
+                                truth[query].contains(&i64::from(hit.found.chunk))
+                            })
+                            .count();
                     }
                 }
             }
             let recall = found as f64 / (count as f64 * f64::from(self.k)).max(1.0);
-            let rate = self.rate(&scope, &info, &queries, ef)?;
-            best.sort_unstable();
-            let at = |share: f64| best[((count - 1) as f64 * share) as usize] as f64 / 1e3;
-            let mean = |times: &[u64]| times.iter().sum::<u64>() as f64 / count as f64 / 1e3;
+            let rate = self.rate(&scope, &info, &lots, ef)?;
+            best.sort_unstable_by(f64::total_cmp);
+            let at = |share: f64| best[((lots.len() - 1) as f64 * share) as usize] / 1e3;
+            let mean = |times: &[f64]| times.iter().sum::<f64>() / lots.len() as f64 / 1e3;
             let (mean, inside) = (mean(&best), mean(&inside));
             if self.json {
                 output::json(&json!({
@@ -155,16 +166,15 @@ impl Arguments {
         &self,
         scope: &Scope<'_>,
         info: &CollectionInfo,
-        queries: &[u8],
+        lots: &[&[u8]],
         ef: u32,
     ) -> Outcome<f64> {
         let next = AtomicUsize::new(0);
-        let rows: Vec<&[u8]> = queries.chunks_exact(info.shape.row_bytes()).collect();
         let start = Instant::now();
         let results: Vec<vexfs_engine::Result<()>> = std::thread::scope(|threads| {
             let work = || {
-                while let Some(query) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let nearest = SearchRequest::nearest(info.number, query, self.k);
+                while let Some(lot) = lots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let nearest = SearchRequest::nearest(info.number, lot, self.k);
                     scope.search(info, &SearchRequest { effort: ef, ..nearest }, &Serial)?;
                 }
                 Ok(())
@@ -175,6 +185,7 @@ impl Arguments {
         });
         let seconds = start.elapsed().as_secs_f64();
         results.into_iter().collect::<vexfs_engine::Result<()>>()?;
-        Ok(rows.len() as f64 / seconds.max(1e-9))
+        let asked = lots.iter().map(|lot| lot.len()).sum::<usize>() / info.shape.row_bytes();
+        Ok(asked as f64 / seconds.max(1e-9))
     }
 }
