@@ -564,9 +564,8 @@ impl Space {
                 break;
             }
         }
-        if wanted > 1 {
-            self.scattered = best.length < enough;
-        }
+        // Until the next operation loads more: that the rest of what was wanted fits says nothing.
+        self.scattered |= wanted > 1 && best.length < enough;
         if best.length == 0 {
             return Err(Error::NoSpace);
         }
