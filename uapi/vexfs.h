@@ -114,7 +114,7 @@ struct vexfs_ioc_collection {
  * Makes a collection. For the owner of the root directory, or with CAP_SYS_ADMIN. `collection.name`,
  * `model`, `dimension`, `element`, `metric` and `quantization` say which; `degree` and `build_effort`
  * are 0 for the defaults; everything else of it is zero, and is filled in (only `number`, if another
- * has dropped the collection by then).
+ * has dropped the collection by then, or memory is short).
  * Errors: EEXIST, EINVAL, ENOSPC, EPERM, ENFILE (too many).
  */
 struct vexfs_ioc_collection_create {

@@ -322,6 +322,7 @@ impl Node {
         self.item_mut(at).fill(0);
     }
 
+    /// Removes the items of a range, which are there.
     pub fn remove_items(&mut self, range: core::ops::Range<usize>) {
         let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
             return;

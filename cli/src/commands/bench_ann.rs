@@ -27,8 +27,8 @@ const PASSES: usize = 4;
     numbers of the truth file: row Q of it lists the rows nearest to query Q, nearest first. A\n\
     query is one call of the library, its results handed out, or of the kernel for the directory\n\
     of a mounted VexFS; INSIDE is what that says of its own time, without the system call. Times\n\
-    are for each query, the best of four passes; searches a second are those of all threads together, in one\n\
-    pass.")]
+    are for each query, the best of four passes; searches a second are those of all threads\n\
+    together, in one pass.")]
 pub struct Arguments {
     /// Image file, block device, or a directory of a mounted VexFS
     #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
@@ -112,10 +112,13 @@ impl Arguments {
             }
             let recall = found as f64 / (count as f64 * f64::from(self.k)).max(1.0);
             let rate = self.rate(&scope, &info, &lots, ef)?;
+            let mean = |times: &[f64]| {
+                let all = times.iter().zip(&lots).map(|(time, lot)| time * lot.len() as f64);
+                all.sum::<f64>() / queries.len() as f64 / 1e3
+            };
+            let (mean, inside) = (mean(&best), mean(&inside));
             best.sort_unstable_by(f64::total_cmp);
             let at = |share: f64| best[((lots.len() - 1) as f64 * share) as usize] / 1e3;
-            let mean = |times: &[f64]| times.iter().sum::<f64>() / lots.len() as f64 / 1e3;
-            let (mean, inside) = (mean(&best), mean(&inside));
             if self.json {
                 output::json(&json!({
                     "ef": ef, "recall": recall, "mean_us": mean, "inside_us": inside, "p50_us": at(0.5),
