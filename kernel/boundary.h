@@ -154,8 +154,8 @@ struct vexfs_new_attribute {
 };
 VEXFS_LAYOUT(vexfs_new_attribute, 32);
 
-/* How many may be given. */
-#define VEXFS_NEW_ATTRIBUTES 2
+/* How many may be given: both access control lists, and labels. */
+#define VEXFS_NEW_ATTRIBUTES 6
 
 typedef bool (*vexfs_each_entry)(void *context, const u8 *name, size_t name_bytes, u64 inode,
 				 u8 file_type, u64 next);

@@ -62,9 +62,7 @@ static struct inode *made(struct inode *dir, u64 number, const struct qstr *name
 
 	if (IS_ERR(inode))
 		return inode;
-	error = vexfs_inherited_by(inode, inherited);
-	if (!error)
-		error = vexfs_init_security(inode, dir, name);
+	error = vexfs_inherited_by(inode, dir, name, inherited);
 	if (!error)
 		return inode;
 	iput(inode);
@@ -88,7 +86,7 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 		error = vexfs_core_create_symlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
 						  target, strlen(target), &fields, &number);
 	} else {
-		error = vexfs_inherit(dir, &mode, &inherited);
+		error = vexfs_inherit(idmap, dir, &dentry->d_name, &mode, &inherited);
 		if (error)
 			return error;
 		init_fields(&fields, idmap, dir, mode);
@@ -158,7 +156,7 @@ static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file
 
 	if (unlikely(VEXFS_SB(sb)->stopped))
 		return finish_open_simple(file, -EIO);
-	error = vexfs_inherit(dir, &mode, &inherited);
+	error = vexfs_inherit(idmap, dir, &file->f_path.dentry->d_name, &mode, &inherited);
 	if (error)
 		return finish_open_simple(file, error);
 	init_fields(&fields, idmap, dir, mode);

@@ -196,16 +196,22 @@ int vexfs_set_acl(struct mnt_idmap *idmap, struct inode *inode, struct posix_acl
 #endif
 int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry);
 
-/* The access control lists that something new inherits, by type, and their attributes. */
+#define VEXFS_NEW_LISTS 2
+
+/* What something new has from the start. */
 struct vexfs_inherited {
-	struct posix_acl *lists[VEXFS_NEW_ATTRIBUTES];
+	/* Access control lists, by type; their attributes come first. */
+	struct posix_acl *lists[VEXFS_NEW_LISTS];
 	struct vexfs_new_attribute attributes[VEXFS_NEW_ATTRIBUTES];
+	/* All labels are among them. */
+	bool labelled;
 };
 
-int vexfs_inherit(struct inode *dir, umode_t *mode, struct vexfs_inherited *inherited);
-int vexfs_inherited_by(struct inode *inode, const struct vexfs_inherited *inherited);
+int vexfs_inherit(struct mnt_idmap *idmap, struct inode *dir, const struct qstr *name, umode_t *mode,
+		  struct vexfs_inherited *inherited);
+int vexfs_inherited_by(struct inode *inode, struct inode *dir, const struct qstr *name,
+		       const struct vexfs_inherited *inherited);
 void vexfs_inherited_free(struct vexfs_inherited *inherited);
-int vexfs_init_security(struct inode *inode, struct inode *dir, const struct qstr *name);
 
 /* export.c */
 extern const struct export_operations vexfs_export_operations;

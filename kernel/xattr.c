@@ -240,29 +240,73 @@ int vexfs_acl_chmod(struct mnt_idmap *idmap, struct dentry *dentry)
 }
 #endif
 
-/*
- * What is made in `dir` inherits, and what that leaves of its mode. The lists go with the inode to the core,
- * so that no crash leaves it with more rights than they give; but for those too long to lie in the tree
- * with it, which come right after.
- */
-int vexfs_inherit(struct inode *dir, umode_t *mode, struct vexfs_inherited *inherited)
+static const int list_types[VEXFS_NEW_LISTS] = { ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT };
+
+/* Notes labels for what is to be made; `data` knows what else it inherits. */
+static int note_labels(struct inode *inode, const struct xattr *labels, void *data)
 {
-	static const int types[VEXFS_NEW_ATTRIBUTES] = { ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT };
+	size_t most = vexfs_core_attribute_inline_bytes_max(vexfs_core_of(inode));
+	struct vexfs_inherited *inherited = data;
+	struct vexfs_new_attribute *next = &inherited->attributes[VEXFS_NEW_LISTS];
+
+	for (; labels->name; labels++, next++) {
+		if (next == &inherited->attributes[VEXFS_NEW_ATTRIBUTES] || labels->value_len > most ||
+		    !labels->value_len)
+			return 0;
+		next->name = kasprintf(GFP_NOFS, XATTR_SECURITY_PREFIX "%s", labels->name);
+		next->value = kmemdup(labels->value, labels->value_len, GFP_NOFS);
+		if (!next->name || !next->value)
+			return -ENOMEM;
+		next->name_bytes = strlen(next->name);
+		next->value_bytes = labels->value_len;
+	}
+	inherited->labelled = true;
+	return 0;
+}
+
+/* Asks security modules for the labels of what is to be made, by an inode that nobody else sees. */
+static int inherit_labels(struct mnt_idmap *idmap, struct inode *dir, const struct qstr *name,
+			  umode_t mode, struct vexfs_inherited *inherited)
+{
+	struct inode *inode;
+	int error;
+
+	if (!VEXFS_SB(dir->i_sb)->labelled)
+		return 0;
+	inode = new_inode(dir->i_sb);
+	if (!inode)
+		return -ENOMEM;
+	inode_init_owner(idmap, inode, dir, mode);
+	error = security_inode_init_security(inode, dir, name, note_labels, inherited);
+	iput(inode);
+	return error == -EOPNOTSUPP ? 0 : error;
+}
+
+/*
+ * What is made in `dir` inherits, and what that leaves of its mode. Lists and labels go with the inode to
+ * the core, so that no crash leaves it with more rights than they give; but for those too long to lie in
+ * the tree with it, which come right after.
+ */
+int vexfs_inherit(struct mnt_idmap *idmap, struct inode *dir, const struct qstr *name, umode_t *mode,
+		  struct vexfs_inherited *inherited)
+{
 	size_t most = vexfs_core_attribute_inline_bytes_max(vexfs_core_of(dir));
 	struct posix_acl **lists = inherited->lists;
 	int i, error = posix_acl_create(dir, mode, &lists[1], &lists[0]);
 
-	for (i = 0; i < VEXFS_NEW_ATTRIBUTES && !error; i++) {
+	for (i = 0; i < VEXFS_NEW_LISTS && !error; i++) {
 		struct vexfs_new_attribute *attribute = &inherited->attributes[i];
 
 		if (!lists[i] || posix_acl_xattr_size(lists[i]->a_count) > most)
 			continue;
-		attribute->name = acl_name(types[i]);
+		attribute->name = acl_name(list_types[i]);
 		attribute->name_bytes = strlen(attribute->name);
 		attribute->value = vexfs_acl_to_xattr(lists[i], &attribute->value_bytes);
 		if (!attribute->value)
 			error = -ENOMEM;
 	}
+	if (!error)
+		error = inherit_labels(idmap, dir, name, *mode, inherited);
 	if (error)
 		vexfs_inherited_free(inherited);
 	return error;
@@ -272,49 +316,48 @@ void vexfs_inherited_free(struct vexfs_inherited *inherited)
 {
 	int i;
 
-	for (i = 0; i < VEXFS_NEW_ATTRIBUTES; i++) {
+	for (i = 0; i < VEXFS_NEW_LISTS; i++)
 		posix_acl_release(inherited->lists[i]);
+	for (i = 0; i < VEXFS_NEW_ATTRIBUTES; i++) {
+		if (i >= VEXFS_NEW_LISTS)
+			kfree(inherited->attributes[i].name);
 		kfree(inherited->attributes[i].value);
 	}
 }
 
-/* Takes over what a new inode has inherited, and stores what it was not made with. */
-int vexfs_inherited_by(struct inode *inode, const struct vexfs_inherited *inherited)
+static int store_labels(struct inode *inode, const struct xattr *labels, void *data)
 {
-	static const int types[VEXFS_NEW_ATTRIBUTES] = { ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT };
-	int i, error = 0;
-
-	cache_no_acl(inode);
-	for (i = 0; i < VEXFS_NEW_ATTRIBUTES && !error; i++) {
-		struct posix_acl *list = inherited->lists[i];
-
-		if (inherited->attributes[i].value)
-			set_cached_acl(inode, types[i], list);
-		else if (list)
-			error = store_acl(inode, list, types[i]);
-	}
-	return error;
-}
-
-static int init_security_attribute(struct inode *inode, const struct xattr *attributes, void *data)
-{
-	const struct xattr *attribute;
+	const struct xattr *label;
 	int error = 0;
 
-	for (attribute = attributes; attribute->name && !error; attribute++) {
-		char *name = kasprintf(GFP_NOFS, XATTR_SECURITY_PREFIX "%s", attribute->name);
+	for (label = labels; label->name && !error; label++) {
+		char *name = kasprintf(GFP_NOFS, XATTR_SECURITY_PREFIX "%s", label->name);
 
 		if (!name)
 			return -ENOMEM;
-		error = set_value(inode, name, attribute->value, attribute->value_len, 0);
+		error = set_value(inode, name, label->value, label->value_len, 0);
 		kfree(name);
 	}
 	return error;
 }
 
-int vexfs_init_security(struct inode *inode, struct inode *dir, const struct qstr *name)
+/* Takes over what a new inode has inherited, and stores what it was not made with. */
+int vexfs_inherited_by(struct inode *inode, struct inode *dir, const struct qstr *name,
+		       const struct vexfs_inherited *inherited)
 {
-	int error = security_inode_init_security(inode, dir, name, init_security_attribute, NULL);
+	int i, error = 0;
 
+	cache_no_acl(inode);
+	for (i = 0; i < VEXFS_NEW_LISTS && !error; i++) {
+		struct posix_acl *list = inherited->lists[i];
+
+		if (inherited->attributes[i].value)
+			set_cached_acl(inode, list_types[i], list);
+		else if (list)
+			error = store_acl(inode, list, list_types[i]);
+	}
+	if (error || inherited->labelled)
+		return error;
+	error = security_inode_init_security(inode, dir, name, store_labels, NULL);
 	return error == -EOPNOTSUPP ? 0 : error;
 }

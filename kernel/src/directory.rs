@@ -55,8 +55,8 @@ pub struct NewAttributeFields {
     pub value_bytes: usize,
 }
 
-/// A new inode inherits at most both access control lists.
-const ATTRIBUTES_MAX: usize = 2;
+/// A new inode has at most both access control lists and some labels from the start.
+const ATTRIBUTES_MAX: usize = 6;
 
 /// Those of the attributes that have a value.
 ///
