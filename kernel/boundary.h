@@ -531,7 +531,7 @@ size_t vexfs_host_workers(void);
 void vexfs_host_run_tasks(void (*run)(void *tasks, size_t number), void *tasks, size_t count);
 void vexfs_host_relax(void);
 bool vexfs_host_interrupted(void);
-int vexfs_host_allows(void *monitor, u64 number, bool directory);
+int vexfs_host_allows(void *context, u64 number, bool directory);
 void vexfs_host_committed(void *device, u64 generation, u64 nodes, u64 nanoseconds);
 void vexfs_host_loaded(void *device, u32 collection, u64 rows, u64 nodes, u64 nanoseconds);
 void vexfs_host_simd_run(void *request);

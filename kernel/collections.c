@@ -13,10 +13,12 @@
 static_assert(sizeof(struct vexfs_ioc_collection) == 592);
 
 /* Collections are everybody's to see, and the owner's to make. */
-static bool may_manage(struct super_block *sb)
+static bool may_manage(struct file *file)
 {
+	struct inode *root = d_inode(file_inode(file)->i_sb->s_root);
+
 	return capable(CAP_SYS_ADMIN) ||
-	       uid_eq(current_fsuid(), d_inode(sb->s_root)->i_uid);
+	       vfsuid_eq_kuid(i_uid_into_vfsuid(file_mnt_idmap(file), root), current_fsuid());
 }
 
 static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collection *in)
@@ -90,7 +92,7 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	    !is_padded(wanted->model, sizeof(wanted->model)))
 		goto out;
 	error = -EPERM;
-	if (!may_manage(sb))
+	if (!may_manage(file))
 		goto out;
 	new = (struct vexfs_new_collection){
 		.name = wanted->name,
@@ -232,7 +234,7 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 	if (args.flags & ~VEXFS_MAINTAIN_REBUILD || args.reserved || args.inserted || args.removed ||
 	    args.left)
 		return -EINVAL;
-	if (!may_manage(sb))
+	if (!may_manage(file))
 		return -EPERM;
 	error = mnt_want_write_file(file);
 	if (error)
@@ -281,7 +283,7 @@ int vexfs_command_collection_drop(struct file *file, void __user *argument)
 		return error;
 	if (args.flags || args.reserved)
 		return -EINVAL;
-	if (!may_manage(sb))
+	if (!may_manage(file))
 		return -EPERM;
 	name = kmalloc(sizeof(*name), GFP_KERNEL);
 	if (!name)

@@ -21,16 +21,18 @@ static_assert(sizeof(struct vexfs_ioc_search) == 192);
  * Fills in who asks, unless that is somebody above permissions, and who is to be asked besides. drop_query()
  * frees it.
  */
-static int set_caller(struct vexfs_query *query, struct super_block *sb)
+static int set_caller(struct vexfs_query *query, struct file *file)
 {
+	struct super_block *sb = file_inode(file)->i_sb;
+	bool maps = is_idmapped_mnt(file->f_path.mnt);
 	const struct cred *cred = current_cred();
 	const struct group_info *groups = cred->group_info;
 	u32 *numbers;
 	int error, i;
 
-	if (unlikely(VEXFS_SB(sb)->labelled)) {
-		error = vexfs_monitor_open(sb, query);
-		if (error)
+	if (unlikely(VEXFS_SB(sb)->labelled || maps)) {
+		error = vexfs_monitor_open(file, query);
+		if (error || maps)
 			return error;
 	}
 	if (capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE))
@@ -170,7 +172,7 @@ int vexfs_command_rows(struct file *file, void __user *argument)
 		return -ENOTDIR;
 	query.collection = args.collection;
 	error = make_row_list(&list, min_t(u32, args.count, VEXFS_COUNT_MAX)) ?:
-		set_caller(&query, sb);
+		set_caller(&query, file);
 	if (!error)
 		error = list_rows(VEXFS_SB(sb)->core, &query, args.from, &list);
 	if (error >= 0) {
@@ -255,8 +257,17 @@ static void set_time(struct vexfs_time *out, const struct vexfs_ioc_time *in)
 	out->nanoseconds = in->nanoseconds;
 }
 
+/* The owner as it is stored, of one as the caller knows it; nobody's if it is none that can be stored. */
+static u32 stored_owner(struct file *file, u32 uid)
+{
+	struct user_namespace *stored = file_inode(file)->i_sb->s_user_ns;
+	vfsuid_t seen = VFSUIDT_INIT(make_kuid(current_user_ns(), uid));
+
+	return from_kuid(stored, from_vfsuid(file_mnt_idmap(file), stored, seen));
+}
+
 /* Fills in what a search asks for; take_pointed() what it points to. */
-static int set_query(struct vexfs_query *query, const struct vexfs_ioc_search *args)
+static int set_query(struct vexfs_query *query, const struct vexfs_ioc_search *args, struct file *file)
 {
 	u32 known = 0;
 	int i;
@@ -286,7 +297,7 @@ static int set_query(struct vexfs_query *query, const struct vexfs_ioc_search *a
 	query->radius_bits = args->radius;
 	query->examined_max = args->examined_max;
 	query->exclude = args->exclude;
-	query->owner = args->uid;
+	query->owner = stored_owner(file, args->uid);
 	if (args->vectors)
 		query->fields |= VEXFS_QUERY_VECTORS;
 	return 0;
@@ -397,7 +408,7 @@ int vexfs_command_search(struct file *file, void __user *argument)
 		return -E2BIG;
 	if (!args.queries_bytes || !args.hits_max || args.k > args.hits_max)
 		return -EINVAL;
-	error = set_query(&query, &args) ?: set_caller(&query, sb) ?: take_pointed(&query, &args) ?:
+	error = set_query(&query, &args, file) ?: set_caller(&query, file) ?: take_pointed(&query, &args) ?:
 		make_room(sb, &answer, &args) ?: answer_query(sb, &query, &answer, &args) ?:
 		give_answer(&answer, &args);
 	kvfree(answer.vectors);
@@ -473,7 +484,7 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 		return -EINVAL;
 	if (!S_ISDIR(dir->i_mode))
 		return -ENOTDIR;
-	error = set_caller(&query, sb);
+	error = set_caller(&query, file);
 	if (error)
 		return error;
 	list.bytes = min_t(u32, args.bytes, SZ_1M);

@@ -606,7 +606,7 @@ static void vexfs_kill_sb(struct super_block *sb)
 static struct file_system_type vexfs_type = {
 	.owner = THIS_MODULE,
 	.name = "vexfs",
-	.fs_flags = FS_REQUIRES_DEV,
+	.fs_flags = FS_REQUIRES_DEV | FS_ALLOW_IDMAP,
 	.init_fs_context = vexfs_init_fs_context,
 	.parameters = vexfs_parameters,
 	.kill_sb = vexfs_kill_sb,

@@ -246,7 +246,7 @@ int vexfs_host_init(void);
 
 /* monitor.c */
 bool vexfs_is_labelled(void);
-int vexfs_monitor_open(struct super_block *sb, struct vexfs_query *query);
+int vexfs_monitor_open(struct file *file, struct vexfs_query *query);
 void vexfs_monitor_close(struct vexfs_query *query);
 
 #endif

@@ -337,7 +337,7 @@ struct vexfs_ioc_search {
 	struct vexfs_ioc_time modified_range[2];
 	__u64 tag_range[2];
 	__u64 exclude;        /* the inode that is left out */
-	__u32 uid;
+	__u32 uid;            /* an owner, by the number that the caller knows it by */
 	__u32 plan;           /* out: VEXFS_PLAN_ */
 	__u32 completeness;   /* out: VEXFS_ANSWER_ */
 	__u32 hits_count;     /* out: query after query, nearest first */

@@ -5,6 +5,7 @@
 //! from round to round. `VEXFS_SEED` has another tree, `VEXFS_ROUNDS` more rounds. Where Smack runs, users and
 //! files have labels too, with rules between them that change as well.
 
+mod mapped;
 mod user;
 mod world;
 
@@ -12,6 +13,7 @@ use crate::MountTest;
 use crate::commands::{self, Answer};
 use crate::labels;
 use crate::support::Mounted;
+use mapped::Mapped;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -26,6 +28,7 @@ use world::{DIMENSION, Name, Vector, World};
 pub const TESTS: &[MountTest] = &[
     ("every_user_is_told_what_that_user_can_open", every_user_is_told_what_that_user_can_open),
     ("without_access_control_lists_modes_alone_count", modes_alone_count),
+    ("a_mount_that_maps_owners_tells_what_it_opens", mapped_owners_count),
 ];
 
 /// Of labels, where Smack runs.
@@ -36,19 +39,23 @@ pub const LABEL_TESTS: &[MountTest] = &[
 ];
 
 fn every_user_is_told_what_that_user_can_open(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(6), false);
+    in_rounds(mounted, "", vexfs_simulation::rounds(6), View::Plain);
 }
 
 fn modes_alone_count(mounted: &Mounted) {
-    in_rounds(mounted, "noacl", 2, false);
+    in_rounds(mounted, "noacl", 2, View::Plain);
+}
+
+fn mapped_owners_count(mounted: &Mounted) {
+    in_rounds(mounted, "", 3, View::Mapped);
 }
 
 fn smack_users_are_told(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(6), true);
+    in_rounds(mounted, "", vexfs_simulation::rounds(6), View::Labelled);
 }
 
 fn smack_labels_of_the_mount_count(mounted: &Mounted) {
-    in_rounds(mounted, "smackfsroot=Red,smackfsdef=Green", 3, true);
+    in_rounds(mounted, "smackfsroot=Red,smackfsdef=Green", 3, View::Labelled);
 }
 
 fn smack_files_have_the_label(mounted: &Mounted) {
@@ -74,8 +81,17 @@ fn smack_files_have_the_label(mounted: &Mounted) {
     mounted.unmount();
 }
 
+/// How users come to the files.
+#[derive(Clone, Copy, PartialEq)]
+enum View {
+    Plain,
+    Labelled,
+    Mapped,
+}
+
 /// Makes a world, mounts it with `options`, and compares what all users are told, round for round.
-fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
+fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, view: View) {
+    let labelled = view == View::Labelled;
     mounted.mount("");
     let mut random = SeededRandom::new(vexfs_simulation::seed(0x5eed_0001));
     if labelled {
@@ -85,6 +101,8 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
     let users = if labelled { User::all_labelled(&mut random) } else { User::all(&mut random) };
     mounted.unmount();
     mounted.mount(options);
+    let mapped = (view == View::Mapped).then(|| Mapped::new(&mounted.directory));
+    let directory = mapped.as_ref().map_or(&mounted.directory, |mapped| &mapped.directory);
     for round in 0..rounds {
         if round > 0 {
             world.change(&mut random, options != "noacl");
@@ -96,7 +114,7 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
         if round % 3 == 2 {
             crate::support::drop_caches();
         }
-        let scopes = world.scopes(&mut random);
+        let scopes = world.scopes(directory, &mut random);
         let seeds: Vec<u64> = users.iter().map(|_| random.number()).collect();
         let mut found = 0;
         std::thread::scope(|scope| {
@@ -112,7 +130,7 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
                         if labelled && told.is_err_and(|error| error == rustix::io::Errno::ACCESS) {
                             continue;
                         }
-                        let asked = Asked::new(world, user, below, round);
+                        let asked = Asked::new(world, user, view, below, round);
                         asked.compare(&mut random);
                         found += asked.vectors.len();
                     }
@@ -124,6 +142,7 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, labelled: bool) {
         });
         assert!(found > users.len() * 20, "round {round} compares next to nothing: {found}");
     }
+    drop(mapped);
     mounted.unmount();
 }
 
@@ -132,6 +151,7 @@ struct Asked<'a> {
     world: &'a World,
     directory: &'a File,
     what: String,
+    view: View,
     /// Above permissions, as far as reading goes: counters tell of everything.
     privileged: bool,
     /// Paths that the user may walk to each file that the user can open.
@@ -143,7 +163,13 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(world: &'a World, user: &User, below: &'a (String, File), round: u64) -> Self {
+    fn new(
+        world: &'a World,
+        user: &User,
+        view: View,
+        below: &'a (String, File),
+        round: u64,
+    ) -> Self {
         let (path, directory) = below;
         let mut readable = BTreeMap::<u64, BTreeSet<&str>>::new();
         for Name { path: name, inode } in &world.files {
@@ -166,8 +192,8 @@ impl<'a> Asked<'a> {
             .flat_map(|inode| world.vectors_of(*inode).map(|vector| (*inode, vector.chunk)))
             .collect();
         let what = format!("round {round}, {} below '{path}'", user.name);
-        let privileged = user.is_privileged() && !labels::are_judged();
-        Self { world, directory, what, privileged, readable, closed, vectors }
+        let privileged = user.is_privileged() && !labels::are_judged() && view != View::Mapped;
+        Self { world, directory, what, view, privileged, readable, closed, vectors }
     }
 
     fn vector(&self, inode: u64, chunk: u32) -> &Vector {
@@ -274,7 +300,9 @@ impl<'a> Asked<'a> {
 
         let uid = user::UIDS[random.below(user::UIDS.len() as u64) as usize];
         let wanted = Search { uid, ..self.wanted(exact | SEARCH_UID) };
-        let owned = self.admitted(|inode, _| self.world.owners[&inode] == uid);
+        let seen =
+            |owner| if self.view == View::Mapped { Mapped::seen(owner) } else { Some(owner) };
+        let owned = self.admitted(|inode, _| seen(self.world.owners[&inode]) == Some(uid));
         self.same("by owner", &self.search(wanted, query, b"", 0), 0, &owned);
 
         let exclude = random.pick(&self.world.files).expect("a file").inode;

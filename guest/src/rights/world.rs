@@ -107,17 +107,16 @@ impl World {
         self.large_vectors.get(&inode).copied().unwrap_or(0)
     }
 
-    /// Directories to ask below, opened: the root, and others.
-    pub fn scopes(&self, random: &mut SeededRandom) -> Vec<(String, File)> {
+    /// Directories to ask below, opened below `root`: the root, and others that let root do so.
+    pub fn scopes(&self, root: &Path, random: &mut SeededRandom) -> Vec<(String, File)> {
         let mut paths = vec![String::new()];
         paths.extend((0..6).map(|_| random.pick(&self.directories).expect("the root").clone()));
         paths.sort();
         paths.dedup();
-        let open = |path: String| {
-            let file = File::open(self.at(&path)).expect("open");
-            (path, file)
-        };
-        paths.into_iter().map(open).collect()
+        let open = |path: String| File::open(root.join(&path)).ok().map(|file| (path, file));
+        let scopes: Vec<_> = paths.into_iter().filter_map(open).collect();
+        assert_eq!(scopes[0].0, "", "the root was not opened");
+        scopes
     }
 
     /// Random changes, as root makes them. `lists` is false where there are no lists to be set.
