@@ -688,7 +688,7 @@ impl FileSystem {
             writer.dropped = true;
             collection.dropped.store(true, Ordering::Release);
             swap_remove(&mut collections.list, at);
-            drop(writer);
+            drop((writer, collections)); // a search may be long
             collection.memory.write().forget(&collection.schema);
             collection.count_memory(0);
             collection.pending.write().stop();

@@ -357,12 +357,14 @@ impl FileSystem {
         collection: &Collection,
         memory: &mut Memory,
         counts: &Counts,
+        executor: &dyn Executor,
     ) -> Result<()> {
         memory.graph_damaged = false;
         if counts.graph_object == 0 {
             return Ok(());
         }
-        match self.read_graph(collection, counts) {
+        let between = || self.between_reads(collection, &mut *memory, executor);
+        match self.read_graph(collection, counts, between) {
             Ok(graph) => {
                 memory.adopt_graph(graph, counts.graph_watermark)?;
                 self.remove_lost_nodes(memory)
@@ -393,7 +395,13 @@ impl FileSystem {
         Ok(())
     }
 
-    fn read_graph(&self, collection: &Collection, counts: &Counts) -> Result<Graph> {
+    /// Reads the stored graph; `between` is called before each read.
+    fn read_graph(
+        &self,
+        collection: &Collection,
+        counts: &Counts,
+        mut between: impl FnMut() -> Result<()>,
+    ) -> Result<Graph> {
         let object = counts.graph_object;
         let stored = {
             let tree = self.reader();
@@ -401,6 +409,7 @@ impl FileSystem {
         };
         let parameters = &collection.schema.parameters;
         read_stored_graph(object, parameters, counts.graph_bytes, stored, &mut |offset, buffer| {
+            between()?;
             self.stream_read(object, offset, buffer)
         })
     }

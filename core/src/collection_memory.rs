@@ -14,17 +14,20 @@ use crate::host::Loaded;
 use crate::key::{Key, Kind};
 use crate::layout::*;
 use crate::row_set::RowSet;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vexfs_index::{Executor, Graph, ROWS_MAX, Rows, Serial, Space};
-use vexfs_memory::TryVec;
+use vexfs_memory::{TryVec, try_box};
 use vexfs_simd::{Codec, Kernels, RowTerm, Shape};
 use zerocopy::FromBytes;
 
-/// Notes are taken in by the operation itself when their vectors exceed this.
-const PENDING_BYTES_MAX: usize = 32 << 20;
+/// Notes are taken in by the operation itself when their vectors exceed this, unless that means waiting.
+const PENDING_BYTES: usize = 16 << 20;
 /// Likewise for this many notes.
-const PENDING_CHANGES_MAX: usize = 1 << 16;
+const PENDING_CHANGES: usize = if cfg!(test) { 64 } else { 1 << 15 };
+/// With so many times as much an operation does wait.
+const PENDING_MAX: usize = 2;
 /// Rows whose items are read at once while loading, the tree being locked.
 pub(crate) const LOAD_ROWS: usize = 1024;
 /// Bytes of vectors that are read at once while loading.
@@ -117,8 +120,9 @@ impl Pending {
         self.changes.is_empty() && !self.lost
     }
 
-    fn is_large(&self) -> bool {
-        self.changes.len() > PENDING_CHANGES_MAX || self.bytes.len() > PENDING_BYTES_MAX
+    /// Whether there are more notes than `times` as many as are waited for.
+    fn is_large(&self, times: usize) -> bool {
+        self.changes.len() > PENDING_CHANGES * times || self.bytes.len() > PENDING_BYTES * times
     }
 
     /// Notes are taken from now on.
@@ -260,6 +264,12 @@ impl Memory {
         executor: &'a dyn Executor,
     ) -> Space<'a> {
         Space { rows: &self.rows, kernels, executor }
+    }
+
+    /// An empty one, in which a collection is loaded.
+    #[inline(never)] // its frame must not add to its caller's
+    fn boxed(schema: &Schema) -> Result<Box<Self>> {
+        Ok(try_box(Self::new(schema)?)?)
     }
 
     /// Lets a collection that was over the limit be tried again.
@@ -516,7 +526,6 @@ impl FileSystem {
     pub(crate) fn refresh(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
         collection.check_alive()?;
         {
-            // Held by who loads it, for as long as that takes.
             let memory = collection.memory.read_for(executor)?;
             if memory.stage != Stage::Away && collection.pending.read().is_empty() {
                 return Ok(());
@@ -524,7 +533,7 @@ impl FileSystem {
         }
         self.put_away_if_lost(collection);
         if collection.memory.read_for(executor)?.stage == Stage::Away {
-            // The stored graph must not change while it is read.
+            // Held by who loads it, for as long as that takes; the stored graph must not change then.
             let _build = collection.build.write_for(executor)?;
             return self.load(collection, executor);
         }
@@ -557,6 +566,27 @@ impl FileSystem {
     }
 
     fn take_in_to(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
+        if memory.stage != Stage::Loaded {
+            // Whoever is loading it takes them in.
+            return Ok(());
+        }
+        let result = self.apply_pending(collection, memory);
+        if result.is_err() {
+            // What is in memory is half old and half new: it is read again from the tree.
+            memory.forget(&collection.schema);
+            collection.pending.write().stop();
+        } else if !collection.fits(memory.memory_bytes() as u64) {
+            memory.forget(&collection.schema);
+            memory.stage = Stage::TooLarge;
+            collection.pending.write().stop();
+        }
+        let bytes = if memory.is_loaded() { memory.memory_bytes() as u64 } else { 0 };
+        collection.count_memory(bytes);
+        result
+    }
+
+    /// Makes the changes that are noted, in their order.
+    fn apply_pending(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
         let pending = {
             let mut pending = collection.pending.write();
             if pending.is_empty() {
@@ -565,71 +595,67 @@ impl FileSystem {
             let tracking = pending.tracking;
             core::mem::replace(&mut *pending, Pending { tracking, ..Pending::default() })
         };
-        if memory.stage != Stage::Loaded {
-            return Ok(());
+        if pending.lost {
+            return Err(Error::OutOfMemory);
         }
         memory.version += 1;
         let row_bytes = collection.row_bytes();
         let mut vectors = pending.bytes.chunks_exact(row_bytes.max(1));
-        let mut apply = || -> Result<()> {
-            if pending.lost {
-                return Err(Error::OutOfMemory);
-            }
-            for change in &pending.changes {
-                match change {
-                    Change::Set { row, info, term } => {
-                        let bytes = vectors.next().ok_or(Error::OutOfMemory)?;
-                        memory.set(&*self.host.kernels, *row, *info, Some((bytes, *term)))?;
-                        memory.sequence_end =
-                            memory.sequence_end.max(info.sequence.saturating_add(1));
-                    }
-                    Change::Clear { row } => memory.clear(*row),
+        for change in &pending.changes {
+            match change {
+                Change::Set { row, info, term } => {
+                    let bytes = vectors.next().ok_or(Error::OutOfMemory)?;
+                    memory.set(&*self.host.kernels, *row, *info, Some((bytes, *term)))?;
+                    memory.sequence_end = memory.sequence_end.max(info.sequence.saturating_add(1));
                 }
+                Change::Clear { row } => memory.clear(*row),
             }
-            Ok(())
-        };
-        let result = apply();
-        if let Err(error) = result {
-            // What is in memory is half old and half new: it is read again from the tree.
-            memory.forget(&collection.schema);
-            collection.count_memory(0);
-            collection.pending.write().stop();
-            return Err(error);
         }
-        let bytes = memory.memory_bytes() as u64;
-        if !collection.fits(bytes) {
-            memory.forget(&collection.schema);
-            memory.stage = Stage::TooLarge;
-            collection.pending.write().stop();
-        }
-        collection.count_memory(if memory.is_loaded() { bytes } else { 0 });
         Ok(())
     }
 
-    /// For an operation that has noted much: does the work of the next search.
+    /// For an operation that has noted much: does the work of the next search. It waits for searches only
+    /// when that has become too much, and for nobody who loads the collection, as that takes notes in.
     pub(crate) fn take_in_if_large(&self, collection: &Collection) -> Result<()> {
-        if collection.pending.read().is_large() { self.take_in(collection) } else { Ok(()) }
+        let (large, must) = {
+            let pending = collection.pending.read();
+            (pending.is_large(1), pending.is_large(PENDING_MAX))
+        };
+        if must {
+            return self.take_in(collection);
+        }
+        match collection.memory.try_write().filter(|_| large) {
+            Some(mut memory) => self.take_in_to(collection, &mut memory),
+            None => Ok(()),
+        }
     }
 
-    /// Loads rows and graph, unless that was done. One that is cancelled leaves nothing in memory.
+    /// Loads rows and graph, unless that was done. Called with the lock of the graph's writer, and with
+    /// no other until all is read: whoever asks about the collection meanwhile is told that it is not in
+    /// memory. One that is cancelled leaves nothing in memory.
     fn load(&self, collection: &Collection, executor: &dyn Executor) -> Result<()> {
-        let mut memory = collection.memory.write();
-        if memory.stage == Stage::Away {
-            // From here on operations note what they do, and what they did before is read.
-            collection.pending.write().start();
-            let start_ns = self.host.clock.monotonic_ns();
-            if let Err(error) = self.load_rows(collection, &mut memory, executor) {
-                memory.forget(&collection.schema);
-                collection.pending.write().stop();
-                return Err(error);
-            }
-            self.host.observer.loaded(&Loaded {
-                collection: collection.schema.number,
-                rows: memory.live.len(),
-                nodes: u64::from(memory.graph.nodes()),
-                nanoseconds: self.host.clock.monotonic_ns().saturating_sub(start_ns),
-            });
+        if collection.memory.read().stage != Stage::Away {
+            return self.take_in(collection);
         }
+        let mut loaded = Memory::boxed(&collection.schema)?;
+        // From here on operations note what they do, and what they did before is read.
+        collection.pending.write().start();
+        let start_ns = self.host.clock.monotonic_ns();
+        if let Err(error) = self.load_rows(collection, &mut loaded, executor) {
+            collection.pending.write().stop();
+            return Err(error);
+        }
+        self.host.observer.loaded(&Loaded {
+            collection: collection.schema.number,
+            rows: loaded.live.len(),
+            nodes: u64::from(loaded.graph.nodes()),
+            nanoseconds: self.host.clock.monotonic_ns().saturating_sub(start_ns),
+        });
+        let mut memory = collection.memory.write();
+        // Who drops it marks it first and lets go of what is in memory then.
+        collection.check_alive()?;
+        loaded.version += memory.version + 1;
+        core::mem::swap(&mut *memory, &mut *loaded);
         // With the lock still held: rows alone may lack one that has moved while they were read.
         self.take_in_to(collection, &mut memory)
     }
@@ -666,13 +692,27 @@ impl FileSystem {
             read_vectors(self, collection, &items, &mut buffer, &mut |row, layout, vector| {
                 memory.set(&*self.host.kernels, row, RowInfo::new(layout), vector)
             })?;
-            go_on(executor)?;
+            self.between_reads(collection, memory, executor)?;
         }
         memory.sequence_end = counts.next_sequence;
-        self.load_graph(collection, memory, &counts)?;
+        self.load_graph(collection, memory, &counts, executor)?;
         memory.stage = Stage::Loaded;
-        collection.count_memory(memory.memory_bytes() as u64);
         Ok(())
+    }
+
+    /// Between two reads of what is loaded. Much that was noted is taken in, so that notes stay few: a row
+    /// that is read later is as they left it, or newer, with a note that comes later as well.
+    pub(crate) fn between_reads(
+        &self,
+        collection: &Collection,
+        memory: &mut Memory,
+        executor: &dyn Executor,
+    ) -> Result<()> {
+        collection.check_alive()?;
+        if collection.pending.read().is_large(1) {
+            self.apply_pending(collection, memory)?;
+        }
+        go_on(executor)
     }
 
     /// Bytes of memory that rows and graphs of collections take. Like
