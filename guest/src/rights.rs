@@ -103,6 +103,7 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, view: View) {
     mounted.mount(options);
     let mapped = (view == View::Mapped).then(|| Mapped::new(&mounted.directory));
     let directory = mapped.as_ref().map_or(&mounted.directory, |mapped| &mapped.directory);
+    let mut found = 0;
     for round in 0..rounds {
         if round > 0 {
             world.change(&mut random, options != "noacl");
@@ -116,7 +117,6 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, view: View) {
         }
         let scopes = world.scopes(directory, &mut random);
         let seeds: Vec<u64> = users.iter().map(|_| random.number()).collect();
-        let mut found = 0;
         std::thread::scope(|scope| {
             for (user, seed) in users.iter().zip(seeds) {
                 let (world, scopes) = (&world, &scopes);
@@ -140,8 +140,8 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, view: View) {
                 found += work.join().expect("what a user is told");
             }
         });
-        assert!(found > users.len() * 20, "round {round} compares next to nothing: {found}");
     }
+    assert!(found > users.len() * 20 * rounds as usize, "next to nothing is compared: {found}");
     drop(mapped);
     mounted.unmount();
 }

@@ -256,6 +256,9 @@ impl World {
             }
             self.directories.push(directory);
         }
+        // The order of a directory is another on each disk; what is picked is to be the seed's alone.
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.directories.sort();
     }
 }
 
