@@ -167,7 +167,11 @@ impl Thread<'_> {
         let file = self.open(name)?;
         let bytes = content::whole(version);
         match self.numbers.below(4) {
-            0 => write_mapped(&file, &bytes, self.shared.expected.is_empty())?,
+            0 => write_mapped(
+                &file,
+                &bytes,
+                self.shared.expected.is_empty() && processors_tell_of_mappings(),
+            )?,
             1 => {
                 for (number, piece) in bytes.chunks(7001).enumerate() {
                     file.write_all_at(piece, number as u64 * 7001)?;
@@ -359,8 +363,15 @@ fn ignore(error: Error) -> Result<()> {
     if matches!(error.kind(), AlreadyExists | NotFound) { Ok(()) } else { Err(error) }
 }
 
-/// Writes a file through a mapping. Where failures are expected (`direct` is false) the kernel does
-/// the stores, as one that fails would end the process.
+/// Whether a store through a mapping whose page is being written back is noticed. User-mode Linux does
+/// not tell other processors that a page may not be written to any more, so whatever the file system,
+/// such a store stays in memory and does not reach the device.
+fn processors_tell_of_mappings() -> bool {
+    !fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux"))
+}
+
+/// Writes a file through a mapping. Unless `direct` is true the kernel does the stores: one that fails
+/// would end the process.
 fn write_mapped(file: &File, bytes: &[u8], direct: bool) -> Result<()> {
     use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
     file.set_len(bytes.len() as u64)?;
