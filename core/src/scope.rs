@@ -90,10 +90,18 @@ impl Walk {
     }
 
     /// Collects the rows that the files have now. False when they are more than `most`.
-    pub fn list(&mut self, fs: &FileSystem, collection: &Collection, most: usize) -> Result<bool> {
+    #[inline(never)] // its frame must not add to its caller's
+    pub fn list(
+        &mut self,
+        fs: &FileSystem,
+        collection: &Collection,
+        most: usize,
+        executor: &dyn Executor,
+    ) -> Result<bool> {
         let Self { files, rows, .. } = self;
         rows.clear();
         for inode in files.iter().copied() {
+            go_on(executor)?;
             let tree = fs.reader();
             let (from, to) =
                 (collection.vector_key(inode, 0), collection.vector_key(inode, u32::MAX));

@@ -402,7 +402,7 @@ impl FileSystem {
                     if listed_at != Some(version) {
                         // Read after the refresh, so that no row is older than what is in memory.
                         let most = LISTED_ROWS.max((rows / LISTED_SHARE) as usize);
-                        listing = walk.list(self, collection, most)?;
+                        listing = walk.list(self, collection, most, executor)?;
                         listed_at = Some(version);
                     }
                 }
