@@ -680,7 +680,6 @@ fn who_loads_a_collection_holds_nobody_up() {
         let executor = Between(std::sync::Mutex::new(&mut change));
         let request = SearchRequest::nearest(*number, &query, 10);
         fs.search(&request, &executor, &mut |_, _, _| true).unwrap();
-        drop(executor);
         assert!(loaded && turns >= 5, "{turns} turns");
         let info = world.fs.collection_info(world.number).unwrap();
         assert_eq!((info.rows, info.damaged), (world.vectors.len() as u64, 0));
@@ -705,7 +704,6 @@ fn who_loads_a_collection_holds_nobody_up() {
         let executor = Between(std::sync::Mutex::new(&mut drop_it));
         let result = fs.search(&request, &executor, &mut |_, _, _| true);
         assert_eq!(result.unwrap_err(), Error::NotFound);
-        drop(executor);
         assert_eq!((turns, fs.index_memory_bytes()), (2, 0));
     }
 }
