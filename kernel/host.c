@@ -20,18 +20,23 @@
 
 /*
  * Never enters a file system: the core allocates under its locks, and a reclaim that evicts one of
- * our inodes would wait for them.
+ * our inodes would wait for them. Nobody is killed for such memory, so without a flag that lets it fail the
+ * kernel would try for ever, even when what could be given back is the core's own.
  */
 u8 *vexfs_host_allocate(size_t bytes, size_t align, bool zeroed)
 {
 	gfp_t flags = GFP_NOFS | __GFP_NOWARN | (zeroed ? __GFP_ZERO : 0);
+	u8 *memory;
 
 	/* A block of a power of two lies at a multiple of its size; others at least at 8 bytes. */
 	if (align > ARCH_KMALLOC_MINALIGN)
 		bytes = roundup_pow_of_two(max(bytes, align));
 	if (bytes > INT_MAX || align > PAGE_SIZE)
 		return NULL;
-	return kvmalloc(bytes, flags);
+	if (bytes <= PAGE_SIZE)
+		return kmalloc(bytes, flags | __GFP_RETRY_MAYFAIL);
+	memory = kmalloc(bytes, flags | __GFP_NORETRY);
+	return memory ?: __vmalloc(bytes, flags | __GFP_RETRY_MAYFAIL);
 }
 
 void vexfs_host_free(u8 *pointer, size_t bytes)

@@ -252,17 +252,30 @@ static int vexfs_show_options(struct seq_file *out, struct dentry *root)
 
 /* ---- giving memory back ---- */
 
-static long vexfs_count_cached(struct super_block *sb, struct shrink_control *control)
+/*
+ * A shrinker of its own, as those of superblocks are passed over where no file system may be entered: this
+ * one waits for no lock, and such an allocation may be tried again until the index has given way.
+ */
+static struct vexfs_super *shrinkers_super(struct shrinker *shrinker)
 {
-	struct vexfs_super *super = VEXFS_SB(sb);
+#if VEXFS_KERNEL(6, 7)
+	return shrinker->private_data;
+#else
+	return container_of(shrinker, struct vexfs_super, shrinker);
+#endif
+}
+
+static unsigned long count_cached(struct shrinker *shrinker, struct shrink_control *control)
+{
+	struct vexfs_super *super = shrinkers_super(shrinker);
 
 	return vexfs_core_cached_nodes(super->core) +
 	       (vexfs_core_index_memory_bytes(super->core) >> PAGE_SHIFT);
 }
 
-static long vexfs_free_cached(struct super_block *sb, struct shrink_control *control)
+static unsigned long free_cached(struct shrinker *shrinker, struct shrink_control *control)
 {
-	struct vexfs_super *super = VEXFS_SB(sb);
+	struct vexfs_super *super = shrinkers_super(shrinker);
 	u64 freed = vexfs_core_drop_cached_nodes(super->core, control->nr_to_scan);
 
 	/* Vectors and graphs go as wholes, so it may be more than was wanted. */
@@ -273,7 +286,36 @@ static long vexfs_free_cached(struct super_block *sb, struct shrink_control *con
 			WRITE_ONCE(super->index_unloaded, true);
 		freed += released;
 	}
-	return freed;
+	return freed ?: SHRINK_STOP;
+}
+
+static int add_shrinker(struct vexfs_super *super)
+{
+#if VEXFS_KERNEL(6, 7)
+	super->shrinker = shrinker_alloc(0, "vexfs-%s", super->sb->s_id);
+	if (!super->shrinker)
+		return -ENOMEM;
+	super->shrinker->count_objects = count_cached;
+	super->shrinker->scan_objects = free_cached;
+	super->shrinker->private_data = super;
+	shrinker_register(super->shrinker);
+	return 0;
+#else
+	super->shrinker.count_objects = count_cached;
+	super->shrinker.scan_objects = free_cached;
+	super->shrinker.seeks = DEFAULT_SEEKS;
+	return register_shrinker(&super->shrinker, "vexfs-%s", super->sb->s_id);
+#endif
+}
+
+/* Also when it was not added. */
+static void remove_shrinker(struct vexfs_super *super)
+{
+#if VEXFS_KERNEL(6, 7)
+	shrinker_free(super->shrinker);
+#else
+	unregister_shrinker(&super->shrinker);
+#endif
 }
 
 /* The last commit: nobody is left to try again, so want of memory is waited out for a while. */
@@ -298,6 +340,7 @@ static void vexfs_put_super(struct super_block *sb)
 	cancel_delayed_work_sync(&super->commit);
 	/* Bios of reads that nobody waited for may still be on their way to it. */
 	flush_workqueue(super->io_queue);
+	remove_shrinker(super);
 	if (!sb_rdonly(sb) && !super->stopped) {
 		error = vexfs_core_store_graphs(super->core);
 		if (error)
@@ -320,8 +363,6 @@ static const struct super_operations vexfs_super_operations = {
 	.freeze_fs = vexfs_freeze_fs,
 	.statfs = vexfs_statfs,
 	.show_options = vexfs_show_options,
-	.nr_cached_objects = vexfs_count_cached,
-	.free_cached_objects = vexfs_free_cached,
 };
 
 /* ---- options, taken ---- */
@@ -496,7 +537,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_root = d_make_root(root);
 	if (!sb->s_root)
 		return -ENOMEM;
-	error = vexfs_sysfs_add(super);
+	error = vexfs_sysfs_add(super) ?: add_shrinker(super);
 	if (error)
 		return error;
 	if (!sb_rdonly(sb))

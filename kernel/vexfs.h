@@ -9,6 +9,7 @@
 #include <linux/kobject.h>
 #include <linux/mutex.h>
 #include <linux/printk.h>
+#include <linux/shrinker.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -59,6 +60,11 @@ struct vexfs_super {
 	spinlock_t io_lock;
 	struct delayed_work index_work;
 	struct work_struct shut_down;
+#if VEXFS_KERNEL(6, 7)
+	struct shrinker *shrinker;
+#else
+	struct shrinker shrinker;
+#endif
 	bool index_unloaded; /* no search since collections were let go of, or since mounting */
 	bool index_paused;
 	bool preloaded;

@@ -13,7 +13,7 @@
 /* The whole name: prefix and rest. Freed by the caller. */
 static char *whole_name(const struct xattr_handler *handler, const char *name)
 {
-	return kasprintf(GFP_NOFS, "%s%s", xattr_prefix(handler), name);
+	return kasprintf(GFP_KERNEL, "%s%s", xattr_prefix(handler), name);
 }
 
 static int set_value(struct inode *inode, const char *name, const void *value, size_t bytes,

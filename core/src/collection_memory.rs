@@ -32,6 +32,8 @@ const PENDING_MAX: usize = 2;
 pub(crate) const LOAD_ROWS: usize = 1024;
 /// Bytes of vectors that are read at once while loading.
 pub(crate) const LOAD_BYTES: usize = 1 << 20;
+/// How long searches read the device when there was no memory for a collection.
+const RETRY_NS: u64 = 10_000_000_000;
 /// Rows of a chunk of [`RowInfos`].
 const INFOS: usize = 1024;
 
@@ -164,13 +166,16 @@ enum Stage {
     Away,
     /// Rows and graph.
     Loaded,
-    /// Not at all, because it is over the limit: searches read the vectors from the device.
+    /// Not at all, because it is over the limit or there was no memory for it: searches read the vectors
+    /// from the device.
     TooLarge,
 }
 
 /// Rows and graph of a collection.
 pub(crate) struct Memory {
     stage: Stage,
+    /// When to try again what there was no memory for, by the monotonic clock.
+    retry_ns: u64,
     /// The vectors, or their codes.
     pub rows: Rows,
     /// How they are coded, when they are.
@@ -205,6 +210,7 @@ impl Memory {
     pub fn new(schema: &Schema) -> Result<Self> {
         Ok(Self {
             stage: Stage::Away,
+            retry_ns: u64::MAX,
             rows: Rows::new(schema.shape),
             codec: None,
             uncoded: false,
@@ -275,7 +281,7 @@ impl Memory {
     /// Lets a collection that was over the limit be tried again.
     pub fn retry(&mut self) {
         if self.stage == Stage::TooLarge {
-            self.stage = Stage::Away;
+            (self.stage, self.retry_ns) = (Stage::Away, u64::MAX);
         }
     }
 
@@ -527,7 +533,10 @@ impl FileSystem {
         collection.check_alive()?;
         {
             let memory = collection.memory.read_for(executor)?;
-            if memory.stage != Stage::Away && collection.pending.read().is_empty() {
+            if memory.is_too_large() && self.host.clock.monotonic_ns() >= memory.retry_ns {
+                drop(memory);
+                collection.memory.write().retry();
+            } else if memory.stage != Stage::Away && collection.pending.read().is_empty() {
                 return Ok(());
             }
         }
@@ -643,7 +652,15 @@ impl FileSystem {
         let start_ns = self.host.clock.monotonic_ns();
         if let Err(error) = self.load_rows(collection, &mut loaded, executor) {
             collection.pending.write().stop();
-            return Err(error);
+            if error != Error::OutOfMemory {
+                return Err(error);
+            }
+            // Others may want memory just now. What was taken is given back first.
+            drop(loaded);
+            let mut memory = collection.memory.write();
+            memory.stage = Stage::TooLarge;
+            memory.retry_ns = self.host.clock.monotonic_ns().saturating_add(RETRY_NS);
+            return Ok(());
         }
         self.host.observer.loaded(&Loaded {
             collection: collection.schema.number,
