@@ -97,8 +97,11 @@ pub struct FileSystemStatus {
 /// Most inodes of a file system.
 pub const INODES_MAX: u64 = 1 << 32;
 
-/// A transaction with this many changed nodes is committed without being asked.
+/// A transaction with this many changed nodes is committed without being asked, or with half as many as
+/// memory may have of those that are not changed.
 const DIRTY_NODES_MAX: usize = 4096;
+/// With fewer than these it is not.
+const DIRTY_NODES_MIN: usize = 256;
 
 /// The last published state, as the commit knows it.
 /// How long a writer that has seen the device to be its own takes it to be: a hundred commits in that
@@ -123,6 +126,8 @@ pub struct FileSystem {
     pub(crate) host: Shared<Host>,
     read_only: AtomicBool,
     discard: bool,
+    /// Changed nodes of a transaction that is committed without being asked.
+    dirty_nodes_max: usize,
     /// The on-disk state is unknown, or another's: nothing is written any more.
     pub(crate) poisoned: AtomicBool,
     /// The failure of the device that poisoned it: errno, 0 for none, and byte offset. Stored before
@@ -241,10 +246,12 @@ impl FileSystem {
             return Err(Error::ReadOnly);
         }
         let tree = open_tree(&host, superblock, options.cache_bytes)?;
+        let cached_nodes = options.cache_bytes >> superblock.block_log2;
         let locks = &*host.locks;
         Ok(Self {
             read_only: AtomicBool::new(options.read_only),
             discard: options.discard,
+            dirty_nodes_max: (cached_nodes / 2).clamp(DIRTY_NODES_MIN, DIRTY_NODES_MAX),
             poisoned: AtomicBool::new(false),
             failure: (AtomicI32::new(0), AtomicU64::new(0)),
             claimed: AtomicBool::new(false),
@@ -414,7 +421,7 @@ impl FileSystem {
                 return Err(Error::Poisoned);
             }
             let wanted = blocks.saturating_add(tree.blocks_for_items(items));
-            let full = tree.dirty_nodes() >= DIRTY_NODES_MAX;
+            let full = tree.dirty_nodes() >= self.dirty_nodes_max;
             let ready = !(full && commits == 0) && tree.ensure(wanted, privileged)?;
             if ready {
                 tree.begin();
