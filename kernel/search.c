@@ -32,6 +32,7 @@ static int set_caller(struct vexfs_query *query, struct file *file)
 
 	if (unlikely(VEXFS_SB(sb)->labelled || maps)) {
 		error = vexfs_monitor_open(file, query);
+		/* By a mount that maps, the kernel alone knows what anybody may do. */
 		if (error || maps)
 			return error;
 	}

@@ -24,7 +24,7 @@ use zerocopy::FromBytes;
 
 /// Notes are taken in by the operation itself when their vectors exceed this, unless that means waiting.
 const PENDING_BYTES: usize = 16 << 20;
-/// Likewise for this many notes.
+/// Likewise for this many notes; few in tests, so that it happens there.
 const PENDING_CHANGES: usize = if cfg!(test) { 64 } else { 1 << 15 };
 /// With so many times as much an operation does wait.
 const PENDING_MAX: usize = 2;
@@ -626,14 +626,17 @@ impl FileSystem {
     /// For an operation that has noted much: does the work of the next search. It waits for searches only
     /// when that has become too much, and for nobody who loads the collection, as that takes notes in.
     pub(crate) fn take_in_if_large(&self, collection: &Collection) -> Result<()> {
-        let (large, must) = {
+        let wait = {
             let pending = collection.pending.read();
-            (pending.is_large(1), pending.is_large(PENDING_MAX))
+            if !pending.is_large(1) {
+                return Ok(());
+            }
+            pending.is_large(PENDING_MAX)
         };
-        if must {
+        if wait {
             return self.take_in(collection);
         }
-        match collection.memory.try_write().filter(|_| large) {
+        match collection.memory.try_write() {
             Some(mut memory) => self.take_in_to(collection, &mut memory),
             None => Ok(()),
         }

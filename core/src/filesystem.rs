@@ -103,11 +103,11 @@ const DIRTY_NODES_MAX: usize = 4096;
 /// With fewer than these it is not.
 const DIRTY_NODES_MIN: usize = 256;
 
-/// The last published state, as the commit knows it.
 /// How long a writer that has seen the device to be its own takes it to be: a hundred commits in that
 /// time need not each read the superblocks.
 const OWNED_NS: u64 = 100_000_000;
 
+/// The last published state, as the commit knows it.
 struct Published {
     superblock: Superblock,
     /// Whether this writer has taken the file system over.
