@@ -102,6 +102,7 @@ VEXFS_AT(vexfs_inode_fields, mode, 120);
 #define VEXFS_CHANGE_BORN 32
 #define VEXFS_CHANGE_FLAGS 64
 #define VEXFS_CHANGE_CHANGED 128
+#define VEXFS_CHANGE_LATER 256 /* `changed` counts if it is later than the present one */
 
 struct vexfs_change {
 	struct vexfs_time accessed;
@@ -114,9 +115,11 @@ struct vexfs_change {
 	u32 gid;
 	u32 flags;
 	u32 reserved;
+	u64 change;
 };
-VEXFS_LAYOUT(vexfs_change, 88);
+VEXFS_LAYOUT(vexfs_change, 96);
 VEXFS_AT(vexfs_change, fields, 64);
+VEXFS_AT(vexfs_change, change, 88);
 
 typedef bool (*vexfs_each_name)(void *context, u64 parent, const u8 *name, size_t name_bytes);
 
@@ -125,7 +128,7 @@ int vexfs_core_inode_open(const struct vexfs_core *core, u64 number,
 			  struct vexfs_inode_fields *fields);
 int vexfs_core_inode_close(const struct vexfs_core *core, u64 number);
 int vexfs_core_inode_change(const struct vexfs_core *core, u64 number,
-			    const struct vexfs_change *change, struct vexfs_inode_fields *fields);
+			    const struct vexfs_change *change);
 s64 vexfs_core_inode_target(const struct vexfs_core *core, u64 number, u8 *buffer,
 			    size_t buffer_bytes);
 int vexfs_core_inode_parents(const struct vexfs_core *core, u64 number, vexfs_each_name each,
@@ -437,8 +440,10 @@ struct vexfs_query {
 	u32 owner;
 	u32 uid;
 	u32 gid;
+	u32 hits_max;
+	u32 reserved;
 };
-VEXFS_LAYOUT(vexfs_query, 176);
+VEXFS_LAYOUT(vexfs_query, 184);
 VEXFS_AT(vexfs_query, monitor, 48);
 VEXFS_AT(vexfs_query, modified, 88);
 VEXFS_AT(vexfs_query, fields, 144);
@@ -491,6 +496,7 @@ struct vexfs_instructions {
 	const u8 *name;
 	size_t name_bytes;
 };
+VEXFS_LAYOUT(vexfs_instructions, 16);
 
 void vexfs_simd_detect(struct vexfs_instructions *instructions);
 void vexfs_simd_run(void *request);

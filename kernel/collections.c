@@ -185,8 +185,8 @@ int vexfs_command_collection_show(struct file *file, void __user *argument)
 	if (error)
 		goto out;
 	error = -EINVAL;
-	if (args->flags || !is_padded(wanted->name, sizeof(wanted->name)) ||
-	    (!wanted->number == !wanted->name[0]))
+	if (args->flags || memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
+	    !is_padded(wanted->name, sizeof(wanted->name)) || (!wanted->number == !wanted->name[0]))
 		goto out;
 	number = wanted->number;
 	error = 0;

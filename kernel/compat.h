@@ -112,9 +112,15 @@ static inline void vexfs_set_uuid(struct super_block *sb, const u8 *uuid)
 {
 #if VEXFS_KERNEL(6, 9)
 	super_set_uuid(sb, uuid, 16);
-	super_set_sysfs_name_uuid(sb);
 #else
 	memcpy(&sb->s_uuid, uuid, 16);
+#endif
+}
+
+static inline void vexfs_set_sysfs_name(struct super_block *sb, const char *name)
+{
+#if VEXFS_KERNEL(6, 9)
+	super_set_sysfs_name_generic(sb, "%s", name);
 #endif
 }
 

@@ -53,6 +53,16 @@ static void init_fields(struct vexfs_new_fields *fields, struct mnt_idmap *idmap
 	fields->mode = mode;
 }
 
+/*
+ * After a change of a directory's entries. The names are as they were asked for whatever goes wrong now, so
+ * only what has to be durable and is not is an error.
+ */
+static int done(struct inode *dir)
+{
+	vexfs_refresh(dir);
+	return IS_DIRSYNC(dir) ? vexfs_commit(dir->i_sb) : 0;
+}
+
 /* The inode of a file just made, with what it inherits. */
 static struct inode *made(struct inode *dir, u64 number, const struct qstr *name,
 			  const struct vexfs_inherited *inherited)
@@ -105,12 +115,11 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 			vexfs_core_remove_directory(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
 		else
 			vexfs_core_unlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
+		vexfs_refresh(dir);
 		goto out;
 	}
 	d_instantiate(dentry, inode);
-	error = vexfs_refresh(dir);
-	if (!error && IS_DIRSYNC(dir))
-		error = vexfs_commit(sb);
+	error = done(dir);
 out:
 	vexfs_inherited_free(&inherited);
 	return error;
@@ -190,12 +199,10 @@ static int vexfs_link(struct dentry *old, struct inode *dir, struct dentry *dent
 	error = vexfs_core_link(vexfs_core_of(dir), inode->i_ino, dir->i_ino, NAME_OF(dentry));
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
-	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
-	if (error)
-		return error;
+	vexfs_refresh(inode);
 	ihold(inode);
 	d_instantiate(dentry, inode);
-	return IS_DIRSYNC(dir) ? vexfs_commit(dir->i_sb) : 0;
+	return done(dir);
 }
 
 /* ---- removing and moving ---- */
@@ -212,10 +219,8 @@ static int remove(struct inode *dir, struct dentry *dentry,
 	error = operation(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
-	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
-	if (!error && IS_DIRSYNC(dir))
-		error = vexfs_commit(dir->i_sb);
-	return error;
+	vexfs_refresh(inode);
+	return done(dir);
 }
 
 static int vexfs_unlink(struct inode *dir, struct dentry *dentry)
@@ -245,14 +250,11 @@ static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentr
 				  NAME_OF(new_dentry), flags, &whiteout);
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
-	error = vexfs_refresh(inode) ?: vexfs_refresh(dir);
-	if (!error && new_dir != dir)
-		error = vexfs_refresh(new_dir);
-	if (!error && target)
-		error = vexfs_refresh(target);
-	if (!error && (IS_DIRSYNC(dir) || IS_DIRSYNC(new_dir)))
-		error = vexfs_commit(dir->i_sb);
-	return error;
+	vexfs_refresh(inode);
+	if (target)
+		vexfs_refresh(target);
+	error = done(dir);
+	return new_dir == dir ? error : done(new_dir) ?: error;
 }
 
 /* ---- listing ---- */

@@ -2,6 +2,7 @@
 /* File handles, for NFS and open_by_handle_at(2): inode number and generation, and the parent's. */
 
 #include <linux/exportfs.h>
+#include <linux/fs.h>
 
 #include "vexfs.h"
 
@@ -99,10 +100,17 @@ static int vexfs_get_name(struct dentry *parent, char *name, struct dentry *chil
 	return error ? vexfs_check(inode->i_sb, error, "inode", inode->i_ino) : found.error;
 }
 
+/* A server answers when it is durable. */
+static int vexfs_commit_metadata(struct inode *inode)
+{
+	return sync_inode_metadata(inode, 1) ?: vexfs_commit(inode->i_sb);
+}
+
 const struct export_operations vexfs_export_operations = {
 	.encode_fh = vexfs_encode_handle,
 	.fh_to_dentry = vexfs_handle_to_dentry,
 	.fh_to_parent = vexfs_handle_to_parent,
 	.get_parent = vexfs_get_parent,
 	.get_name = vexfs_get_name,
+	.commit_metadata = vexfs_commit_metadata,
 };

@@ -14,7 +14,8 @@
 
 /*
  * Notes in the core that the file's bytes are changing, once for all changes since anybody was told
- * of the content version. Under the inode's lock or that of a page about to become dirty.
+ * of the content version. Under the inode's lock or, for a page that is mapped, the mapping's
+ * invalidate_lock.
  */
 int vexfs_note_bytes_change(struct inode *inode)
 {
@@ -71,13 +72,12 @@ static ssize_t vexfs_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	ssize_t written;
 	int error;
 
-	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
-		return -EIO;
 	inode_lock(inode);
 	written = generic_write_checks(iocb, from);
 	if (written <= 0)
 		goto out;
-	error = file_modified(iocb->ki_filp) ?: vexfs_note_bytes_change(inode);
+	error = vexfs_refuses(inode->i_sb) ?: IS_IMMUTABLE(inode) ? -EPERM : 0;
+	error = error ?: file_modified(iocb->ki_filp) ?: vexfs_note_bytes_change(inode);
 	if (error) {
 		written = error;
 		goto out;
@@ -167,6 +167,31 @@ static int vexfs_fiemap(struct inode *inode, struct fiemap_extent_info *info, u6
 	return error;
 }
 
+/*
+ * Begins to tell somebody of the content version: whatever changes the bytes from here on moves it again.
+ * So no page may be left that is written to without a fault. vexfs_version_told() ends it. The inode is
+ * locked.
+ */
+int vexfs_tell_version(struct inode *inode, bool write_back)
+{
+	struct address_space *mapping = inode->i_mapping;
+	int error = 0;
+
+	filemap_invalidate_lock(mapping);
+	if (write_back || mapping_writably_mapped(mapping))
+		error = filemap_write_and_wait(mapping);
+	if (error)
+		filemap_invalidate_unlock(mapping);
+	else
+		WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
+	return error;
+}
+
+void vexfs_version_told(struct inode *inode)
+{
+	filemap_invalidate_unlock(inode->i_mapping);
+}
+
 /* Makes what was done to `file` durable, if it is open, or marked, for that (O_DSYNC, chattr +S). */
 static int sync_changes(struct file *file)
 {
@@ -224,8 +249,9 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 	loff_t size, end = offset + length;
 	int error;
 
-	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(inode->i_sb);
+	if (error)
+		return error;
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |
 		     FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
 		return -EOPNOTSUPP;
@@ -308,8 +334,9 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 	bool whole, dedupe = flags & REMAP_FILE_DEDUP;
 	int error;
 
-	if (unlikely(VEXFS_SB(source->i_sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(source->i_sb);
+	if (error)
+		return error;
 	if (flags & ~(REMAP_FILE_DEDUP | REMAP_FILE_ADVISORY))
 		return -EINVAL;
 	lock_two_nondirectories(source, target);

@@ -69,12 +69,13 @@ static void preload(struct vexfs_super *super)
 	} while (numbers.count == COLLECTIONS_AT_ONCE);
 }
 
+/* A round over all collections, some at a time, gives each with something to do a step. */
 void vexfs_index_work(struct work_struct *work)
 {
 	struct vexfs_super *super = container_of(work, struct vexfs_super, index_work.work);
 	struct super_block *sb = super->sb;
-	struct numbers numbers = {};
-	u64 left = 0;
+	struct numbers numbers = { .after = super->index_after };
+	bool more;
 	u32 i;
 
 	if (super->options.preload && !super->preloaded) {
@@ -97,14 +98,19 @@ void vexfs_index_work(struct work_struct *work)
 
 		if (!error) {
 			trace_vexfs_index_build(sb->s_dev, numbers.list[i], &done);
-			left += done.left;
+			super->index_left_yet += done.left;
 		} else if (error != -ENOENT) {
 			vexfs_check(sb, error, "graph of collection", numbers.list[i]);
 		}
 	}
 	sb_end_intwrite(sb);
-	WRITE_ONCE(super->index_left, left);
-	if (left)
+	more = numbers.count == COLLECTIONS_AT_ONCE;
+	super->index_after = more ? numbers.list[numbers.count - 1] : 0;
+	if (!more) {
+		WRITE_ONCE(super->index_left, super->index_left_yet);
+		super->index_left_yet = 0;
+	}
+	if (more || super->index_left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
 }
 

@@ -3,6 +3,7 @@
 
 #include <linux/fs.h>
 #include <linux/fileattr.h>
+#include <linux/iversion.h>
 #include <linux/kdev_t.h>
 #include <linux/mm.h>
 #include <linux/posix_acl.h>
@@ -49,7 +50,7 @@ static u32 told_flags(const struct inode *inode)
 }
 
 /* Takes over where the bytes are. */
-void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields)
+static void take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
 
@@ -58,10 +59,10 @@ void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fie
 }
 
 /*
- * Takes over what an operation of the core has changed. The VFS has the newer times of last access,
- * and those of a regular file's bytes and its size, until it writes them back.
+ * Takes over what an operation of the core has changed. The VFS has the newer times of last access, of a
+ * change of the bytes (not of a directory's entries), and a regular file's size, until it writes them back.
  */
-void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fields)
+static void take_fields(struct inode *inode, const struct vexfs_inode_fields *fields)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
 	struct timespec64 changed = vexfs_to_timespec(&fields->changed);
@@ -72,25 +73,60 @@ void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fie
 	set_nlink(inode, fields->links);
 	if (timespec64_compare(&known, &changed) < 0)
 		inode_set_ctime_to_ts(inode, changed);
-	if (!S_ISREG(inode->i_mode)) {
-		inode_set_mtime_to_ts(inode, modified);
+	if (!S_ISREG(inode->i_mode))
 		i_size_write(inode, fields->size);
+	if (S_ISDIR(inode->i_mode)) {
+		inode_set_mtime_to_ts(inode, modified);
 	} else if (!timespec64_equal(&known_modified, &modified)) {
 		/* The core's clock may have ticked between the VFS's look at it and its own. */
 		mark_inode_dirty_sync(inode);
 	}
 	WRITE_ONCE(vi->content_version, fields->content_version);
-	vexfs_take_blocks(inode, fields);
+	take_blocks(inode, fields);
+	inode_set_max_iversion_raw(inode, fields->change << I_VERSION_QUERIED_SHIFT);
 }
 
+/* Takes over what the core says now. */
+static int take_present(struct inode *inode, bool *counted)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	struct vexfs_inode_fields fields;
+	int error;
+
+	mutex_lock(&vi->fields_lock);
+	error = vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields);
+	if (!error) {
+		*counted = fields.change > inode_peek_iversion(inode);
+		take_fields(inode, &fields);
+	}
+	mutex_unlock(&vi->fields_lock);
+	return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+}
+
+/*
+ * After an operation of the core on the inode. The count of its changes may not show it, if the VFS has
+ * counted changes that the core does not know yet.
+ */
 int vexfs_refresh(struct inode *inode)
 {
-	struct vexfs_inode_fields fields;
-	int error = vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields);
+	bool counted;
+	int error = take_present(inode, &counted);
 
-	if (!error)
-		vexfs_take_fields(inode, &fields);
-	return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+	if (!error && !counted && inode_maybe_inc_iversion(inode, false))
+		mark_inode_dirty_sync(inode);
+	return error;
+}
+
+/* After an operation of the core on nothing but where the bytes are. */
+void vexfs_refresh_blocks(struct inode *inode)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	struct vexfs_inode_fields fields;
+
+	mutex_lock(&vi->fields_lock);
+	if (!vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields))
+		take_blocks(inode, &fields);
+	mutex_unlock(&vi->fields_lock);
 }
 
 static int read_target(struct inode *inode)
@@ -124,7 +160,9 @@ static int fill(struct inode *inode, const struct vexfs_inode_fields *fields)
 	inode_set_mtime_to_ts(inode, vexfs_to_timespec(&fields->modified));
 	inode_set_ctime_to_ts(inode, vexfs_to_timespec(&fields->changed));
 	vi->born = vexfs_to_timespec(&fields->born);
-	vexfs_take_fields(inode, fields);
+	take_fields(inode, fields);
+	/* Whoever asked before is told another number by the next change. */
+	inode_set_iversion_queried(inode, fields->change);
 	take_flags(inode, fields->flags);
 
 	switch (fields->mode & S_IFMT) {
@@ -203,6 +241,7 @@ struct inode *vexfs_inode_apart(struct super_block *sb, u64 number)
 void vexfs_evict_inode(struct inode *inode)
 {
 	struct vexfs_inode *vi = VEXFS_I(inode);
+	bool goes = !inode->i_nlink;
 	unsigned int nofs;
 	int error;
 
@@ -213,50 +252,78 @@ void vexfs_evict_inode(struct inode *inode)
 	if (!vi->held)
 		return;
 	vi->held = false;
-	/* With the last hold, one without names goes: in a transaction, so without reclaim. */
+	/*
+	 * With the last hold, one without names goes: in a transaction, so without reclaim, and not while
+	 * the file system is frozen.
+	 */
+	if (goes)
+		sb_start_intwrite(inode->i_sb);
 	nofs = memalloc_nofs_save();
 	error = vexfs_core_inode_close(vexfs_core_of(inode), inode->i_ino);
 	memalloc_nofs_restore(nofs);
+	if (goes)
+		sb_end_intwrite(inode->i_sb);
 	vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
 }
 
 /* ---- attributes ---- */
 
-/* Stores what the VFS knows better: times, and what `fields` names besides. */
-static int store_attributes(struct inode *inode, u32 fields)
+/* Stores times, as the VFS has them, and what `fields` names besides. */
+static int store(struct inode *inode, u32 fields, u32 flags)
 {
 	struct vexfs_change change = {
-		.fields = fields | VEXFS_CHANGE_ACCESSED | VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED,
+		.fields = fields,
 		.accessed = vexfs_from_timespec(inode_get_atime(inode)),
 		.modified = vexfs_from_timespec(inode_get_mtime(inode)),
 		.changed = vexfs_from_timespec(inode_get_ctime(inode)),
 		.mode = inode->i_mode & 07777,
 		.uid = i_uid_read(inode),
 		.gid = i_gid_read(inode),
-		.flags = told_flags(inode),
+		.flags = flags,
+		.change = inode_peek_iversion(inode),
 	};
-	struct vexfs_inode_fields after;
-	int error = vexfs_core_inode_change(vexfs_core_of(inode), inode->i_ino, &change, &after);
+	int error = vexfs_core_inode_change(vexfs_core_of(inode), inode->i_ino, &change);
 
-	if (!error)
-		vexfs_take_fields(inode, &after);
 	return vexfs_check(inode->i_sb, error, "inode", inode->i_ino);
+}
+
+/* Stores what a caller has set, with all times; the inode is locked. */
+static int store_attributes(struct inode *inode, u32 fields, u32 flags)
+{
+	return store(inode, fields | VEXFS_CHANGE_ACCESSED | VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED,
+		     flags) ?: vexfs_refresh(inode);
+}
+
+/* Makes what was done to an inode durable, if it is marked for that or all are (chattr +S, mount -o sync). */
+int vexfs_sync_marked(struct inode *inode)
+{
+	if (!IS_SYNC(inode))
+		return 0;
+	return sync_inode_metadata(inode, 1) ?: vexfs_commit(inode->i_sb);
 }
 
 int vexfs_store_mode(struct inode *inode)
 {
-	return store_attributes(inode, VEXFS_CHANGE_MODE);
+	return store_attributes(inode, VEXFS_CHANGE_MODE, 0);
 }
 
+/*
+ * What the VFS alone has noted: when it was read last and, unless it is a directory, written to. The
+ * inode is not locked, so an operation of the core may be under way; a later change that it notes stays.
+ */
 int vexfs_write_inode(struct inode *inode, struct writeback_control *wbc)
 {
+	u32 fields = VEXFS_CHANGE_ACCESSED;
 	unsigned int nofs;
+	bool counted;
 	int error;
 
 	if (!inode->i_nlink && !S_ISREG(inode->i_mode))
 		return 0;
+	if (!S_ISDIR(inode->i_mode))
+		fields |= VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED | VEXFS_CHANGE_LATER;
 	nofs = memalloc_nofs_save();
-	error = store_attributes(inode, 0);
+	error = store(inode, fields, 0) ?: take_present(inode, &counted);
 	memalloc_nofs_restore(nofs);
 	/* One that was removed for good has nothing to store. */
 	return error == -ESTALE ? 0 : error;
@@ -324,11 +391,12 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 	u32 fields = 0;
 	int error;
 
-	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
-		return -EIO;
-	error = setattr_prepare(idmap, dentry, attr);
+	error = vexfs_refuses(inode->i_sb) ?: setattr_prepare(idmap, dentry, attr);
 	if (error)
 		return error;
+	/* Of who opened it before, too. */
+	if (attr->ia_valid & ATTR_SIZE && IS_IMMUTABLE(inode))
+		return -EPERM;
 	if (attr->ia_valid & ATTR_MODE)
 		fields |= VEXFS_CHANGE_MODE;
 	if (attr->ia_valid & ATTR_UID)
@@ -341,7 +409,7 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 		if (fields) {
 			/* First: no crash leaves other bytes with rights that were given to these. */
 			setattr_copy(idmap, inode, attr);
-			error = store_attributes(inode, fields);
+			error = store_attributes(inode, fields, 0);
 			if (error)
 				return error;
 		}
@@ -350,10 +418,10 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 			return error;
 	}
 	setattr_copy(idmap, inode, attr);
-	error = store_attributes(inode, fields);
+	error = store_attributes(inode, fields, 0);
 	if (!error && attr->ia_valid & ATTR_MODE)
 		error = vexfs_acl_chmod(idmap, dentry);
-	return error;
+	return error ?: vexfs_sync_marked(inode);
 }
 
 int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat *stat, u32 mask,
@@ -402,7 +470,6 @@ int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 {
 	struct inode *inode = d_inode(dentry);
 	u32 flags = attributes->flags;
-	u64 old = READ_ONCE(VEXFS_I(inode)->flags);
 	int error;
 
 	if (fileattr_has_fsx(attributes))
@@ -411,15 +478,12 @@ int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 		return -EOPNOTSUPP;
 	if (!S_ISDIR(inode->i_mode))
 		flags &= ~FS_DIRSYNC_FL;
-	WRITE_ONCE(VEXFS_I(inode)->flags, (old & ~(u64)U32_MAX) | flags);
 	inode_set_ctime_current(inode);
-	error = store_attributes(inode, VEXFS_CHANGE_FLAGS);
-	if (error) {
-		WRITE_ONCE(VEXFS_I(inode)->flags, old);
+	error = store_attributes(inode, VEXFS_CHANGE_FLAGS, flags);
+	if (error)
 		return error;
-	}
 	take_flags(inode, flags);
-	return 0;
+	return vexfs_sync_marked(inode);
 }
 
 const struct inode_operations vexfs_special_inode_operations = {

@@ -88,6 +88,23 @@ static int get_label(struct super_block *sb, char __user *argument)
 	return copy_to_user(argument, label, sizeof(label)) ? -EFAULT : 0;
 }
 
+#if !VEXFS_KERNEL(6, 9)
+/* As later kernels answer for every file system. */
+struct fsuuid2 {
+	__u8 len;
+	__u8 uuid[16];
+};
+#define FS_IOC_GETFSUUID _IOR(0x15, 0, struct fsuuid2)
+
+static int get_uuid(struct super_block *sb, struct fsuuid2 __user *argument)
+{
+	struct fsuuid2 told = { .len = sizeof(told.uuid) };
+
+	memcpy(told.uuid, &sb->s_uuid, sizeof(told.uuid));
+	return copy_to_user(argument, &told, sizeof(told)) ? -EFAULT : 0;
+}
+#endif
+
 /* ---- free space, for the device to know ---- */
 
 /* Stops at a signal and tells what was trimmed until then, as ext4 does. */
@@ -193,6 +210,10 @@ long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument
 		return set_label(file, pointer);
 	case FS_IOC_GETVERSION:
 		return put_user(file_inode(file)->i_generation, (u32 __user *)pointer);
+#if !VEXFS_KERNEL(6, 9)
+	case FS_IOC_GETFSUUID:
+		return get_uuid(sb, pointer);
+#endif
 	case FITRIM:
 		return trim(file, pointer);
 	default:

@@ -170,15 +170,17 @@ vm_fault_t vexfs_mkwrite(struct vm_fault *vmf)
 	int error;
 
 	sb_start_pagefault(inode->i_sb);
-	file_update_time(vmf->vma->vm_file);
-	error = vexfs_note_bytes_change(inode);
-	if (error) {
-		result = error == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
-	} else {
-		filemap_invalidate_lock_shared(inode->i_mapping);
-		result = page_mkwrite(vmf);
-		filemap_invalidate_unlock_shared(inode->i_mapping);
+	filemap_invalidate_lock_shared(inode->i_mapping);
+	error = vexfs_refuses(inode->i_sb) ?: IS_IMMUTABLE(inode) ? -EPERM : 0;
+	if (!error) {
+		file_update_time(vmf->vma->vm_file);
+		error = vexfs_note_bytes_change(inode);
 	}
+	if (error)
+		result = error == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	else
+		result = page_mkwrite(vmf);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
 	sb_end_pagefault(inode->i_sb);
 	return result;
 }
@@ -245,7 +247,6 @@ static void finish_write(struct vexfs_io *io)
 {
 	struct inode *inode = io->inode;
 	struct vexfs_core *core = vexfs_core_of(inode);
-	struct vexfs_inode_fields fields;
 	int error = vexfs_io_error(io);
 	unsigned int tries = 0;
 	u64 size;
@@ -265,8 +266,7 @@ static void finish_write(struct vexfs_io *io)
 	if (error)
 		vexfs_core_cancel(core, &io->piece, 0);
 	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
-	if (!vexfs_core_inode(core, inode->i_ino, &fields))
-		vexfs_take_blocks(inode, &fields);
+	vexfs_refresh_blocks(inode);
 	vexfs_claims_used(inode, &io->piece, io->growing);
 	release_written(io, error);
 }

@@ -17,6 +17,19 @@
 static_assert(sizeof(struct vexfs_ioc_hit) == 64);
 static_assert(sizeof(struct vexfs_ioc_search) == 192);
 
+/* Nobody is called to account for what is only looked at. */
+static bool reads_everything(struct user_namespace *namespace)
+{
+	return ns_capable_noaudit(namespace, CAP_DAC_READ_SEARCH) ||
+	       ns_capable_noaudit(namespace, CAP_DAC_OVERRIDE);
+}
+
+/* Whether the caller is above the permissions of some files, those whose owners a namespace knows. */
+static bool is_above_others_elsewhere(const struct super_block *sb)
+{
+	return current_user_ns() != sb->s_user_ns && reads_everything(current_user_ns());
+}
+
 /*
  * Fills in who asks, unless that is somebody above permissions, and who is to be asked besides. drop_query()
  * frees it.
@@ -24,7 +37,7 @@ static_assert(sizeof(struct vexfs_ioc_search) == 192);
 static int set_caller(struct vexfs_query *query, struct file *file)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
-	bool maps = is_idmapped_mnt(file->f_path.mnt);
+	bool maps = is_idmapped_mnt(file->f_path.mnt) || is_above_others_elsewhere(sb);
 	const struct cred *cred = current_cred();
 	const struct group_info *groups = cred->group_info;
 	u32 *numbers;
@@ -32,11 +45,11 @@ static int set_caller(struct vexfs_query *query, struct file *file)
 
 	if (unlikely(VEXFS_SB(sb)->labelled || maps)) {
 		error = vexfs_monitor_open(file, query);
-		/* By a mount that maps, the kernel alone knows what anybody may do. */
+		/* What anybody may do who is mapped, the kernel alone knows. */
 		if (error || maps)
 			return error;
 	}
-	if (capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE))
+	if (reads_everything(sb->s_user_ns))
 		return 0;
 	query->fields |= VEXFS_QUERY_CREDENTIALS;
 	if (IS_ENABLED(CONFIG_FS_POSIX_ACL) && sb->s_flags & SB_POSIXACL)
@@ -294,6 +307,7 @@ static int set_query(struct vexfs_query *query, const struct vexfs_ioc_search *a
 	query->queries_bytes = args->queries_bytes;
 	query->collection = args->collection;
 	query->k = args->k;
+	query->hits_max = args->hits_max;
 	query->effort = args->effort;
 	query->radius_bits = args->radius;
 	query->examined_max = args->examined_max;
@@ -347,7 +361,7 @@ static int make_room(struct super_block *sb, struct answer *answer,
 		return error;
 	if (array_size(answer->most, answer->vector_bytes) > VEXFS_BYTES_MAX)
 		return -E2BIG;
-	answer->vectors = kvmalloc_array(answer->most, answer->vector_bytes, GFP_KERNEL);
+	answer->vectors = kvcalloc(answer->most, answer->vector_bytes, GFP_KERNEL);
 	return answer->vectors ? 0 : -ENOMEM;
 }
 
@@ -432,6 +446,7 @@ struct path_list {
 	/* The path of the directory that is asked on, which is no part of the answer. */
 	char *prefix;
 	size_t prefix_bytes;
+	bool lacks_memory;
 	bool overflow;
 };
 
@@ -440,6 +455,7 @@ static bool note_prefix(void *context, u64 parent, const u8 *path, size_t path_b
 	struct path_list *list = context;
 
 	list->prefix = kvmalloc(path_bytes + 1, GFP_NOFS);
+	list->lacks_memory = !list->prefix;
 	if (list->prefix) {
 		memcpy(list->prefix, path, path_bytes);
 		list->prefix_bytes = path_bytes;
@@ -506,7 +522,7 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 	if (!error && dir->i_ino != VEXFS_ROOT_INODE) {
 		error = vexfs_core_inode_paths(core, dir->i_ino, note_prefix, &list);
 		if (!error && !list.prefix)
-			error = -ENOENT;
+			error = list.lacks_memory ? -ENOMEM : -ENOENT;
 	}
 	if (!error)
 		error = vexfs_core_hit_paths(core, &query, args.inode, note_path, &list);

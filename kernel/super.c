@@ -24,12 +24,9 @@
 
 void vexfs_log(struct super_block *sb, const char *level, const char *format, ...)
 {
-	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, 10);
 	struct va_format message;
 	va_list arguments;
 
-	if (!__ratelimit(&limit))
-		return;
 	va_start(arguments, format);
 	message.fmt = format;
 	message.va = &arguments;
@@ -39,15 +36,27 @@ void vexfs_log(struct super_block *sb, const char *level, const char *format, ..
 
 /* ---- damage and failures ---- */
 
+/*
+ * Nothing is changed from now on, by who has files open for writing either. What was done before is whole,
+ * and is made durable.
+ */
 static void shut_down(struct work_struct *work)
 {
 	struct vexfs_super *super = container_of(work, struct vexfs_super, shut_down);
 	struct super_block *sb = super->sb;
+	int error = 0;
 
 	if (sb_rdonly(sb))
 		return;
 	sb->s_flags |= SB_RDONLY;
-	vexfs_error(sb, "mounted read-only from now on");
+	/* Before it was frozen, everything was made durable. */
+	if (vexfs_start_write(sb)) {
+		error = vexfs_commit(sb);
+		sb_end_intwrite(sb);
+	}
+	WRITE_ONCE(super->gave_up, true);
+	vexfs_core_set_read_only(super->core, true);
+	vexfs_error(sb, "mounted read-only from now on%s", error ? "; what was changed last is lost" : "");
 }
 
 static bool is_damage(int error)
@@ -62,12 +71,13 @@ static void tell(struct super_block *sb, int error, const char *what, u64 place)
 
 	atomic64_inc(&super->errors);
 	trace_vexfs_error(sb->s_dev, what, place, error);
-	if (super->stopped)
+	if (super->stopped || !__ratelimit(&super->told))
 		return;
 	if (is_damage(error))
-		vexfs_error(sb, "%s of %llu: damaged (%d); run fsck.vexfs", what, place, error);
+		vexfs_error(sb, "%s of %llu: damaged (%d), not used; run fsck.vexfs", what, place, error);
 	else
-		vexfs_error(sb, "%s of %llu: the device failed (%d)", what, place, error);
+		vexfs_error(sb, "%s of %llu: the device failed (%d), not read or not written", what,
+			    place, error);
 }
 
 /*
@@ -121,10 +131,13 @@ int vexfs_commit(struct super_block *sb)
 	struct vexfs_super *super = VEXFS_SB(sb);
 	int error = vexfs_core_commit(super->core);
 
+	/* The core has not looked at what was changed since. */
+	if (!error && unlikely(READ_ONCE(super->gave_up)))
+		return -EROFS;
 	/* For want of memory, or of a node that can be read, nothing was begun: the next may succeed. */
 	if (error && !vexfs_core_is_read_only(super->core))
 		return vexfs_check(sb, error, "commit", 0);
-	if (error && !super->stopped) {
+	if (error && !super->stopped && !xchg(&super->write_failed, true)) {
 		u64 offset = 0;
 		int failure = vexfs_core_device_failure(super->core, &offset);
 
@@ -198,6 +211,7 @@ static void init_once(void *memory)
 	struct vexfs_inode *vi = memory;
 
 	inode_init_once(&vi->vfs);
+	mutex_init(&vi->fields_lock);
 	xa_init(&vi->claims);
 	vi->claimed = 0;
 	mutex_init(&vi->claims_lock);
@@ -485,6 +499,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	INIT_DELAYED_WORK(&super->commit, commit_work);
 	INIT_DELAYED_WORK(&super->index_work, vexfs_index_work);
 	super->index_unloaded = true;
+	ratelimit_state_init(&super->told, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 	INIT_WORK(&super->shut_down, shut_down);
 	INIT_WORK(&super->io_work, vexfs_io_work);
 	INIT_LIST_HEAD(&super->io_done);
@@ -527,6 +542,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_time_max = S64_MAX;
 	/* Bytes must stay as they are while they are summed up and written. */
 	sb->s_iflags |= SB_I_STABLE_WRITES;
+	sb->s_flags |= SB_I_VERSION;
 	apply_options(super, options);
 
 	root = vexfs_iget(sb, VEXFS_ROOT_INODE);
@@ -558,7 +574,7 @@ static int vexfs_reconfigure(struct fs_context *fc)
 	struct super_block *sb = fc->root->d_sb;
 	struct vexfs_super *super = VEXFS_SB(sb);
 	const struct vexfs_options *options = fc->fs_private;
-	bool read_only = fc->sb_flags & SB_RDONLY;
+	bool read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : sb_rdonly(sb);
 	int error;
 
 	sync_filesystem(sb);
@@ -587,14 +603,16 @@ static int vexfs_reconfigure(struct fs_context *fc)
 			errorfc(fc, "the device failed; unmount it first");
 			return -EROFS;
 		}
-		if (!read_only)
+		if (!read_only) {
+			WRITE_ONCE(super->gave_up, false);
 			reap_orphans(sb);
+		}
 	}
 	apply_options(super, options);
 	if (options->preload)
 		vexfs_index_kick(super);
-	fc->sb_flags = (fc->sb_flags & ~SB_POSIXACL) | (options->acl ? SB_POSIXACL : 0);
-	fc->sb_flags_mask |= SB_POSIXACL;
+	fc->sb_flags = (fc->sb_flags & ~SB_POSIXACL) | (options->acl ? SB_POSIXACL : 0) | SB_I_VERSION;
+	fc->sb_flags_mask |= SB_POSIXACL | SB_I_VERSION;
 	return 0;
 }
 

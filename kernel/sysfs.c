@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Files below /sys/fs/vexfs, one value each: features/NAME says that this module has a feature,
- * UUID/NAME is a number of a mounted file system.
+ * UUID/NAME is a number of a mounted file system (UUID-DEVICE/NAME, where a copy of it is mounted before).
  */
 
 #include <linux/kobject.h>
 #include <linux/slab.h>
+#include <linux/mutex.h>
 #include <linux/sysfs.h>
+#include <linux/uuid.h>
 
 #include "vexfs.h"
 
@@ -103,7 +105,10 @@ static ssize_t searches_show(struct vexfs_super *super, char *out)
 	return sysfs_emit(out, "%lld\n", atomic64_read(&super->searches));
 }
 
-/* For each power of two that is the least number of nanoseconds not reached: how many searches. */
+/*
+ * For each power of two that is the least number of nanoseconds not reached: how many searches. The last one
+ * has all that took longer, too.
+ */
 static ssize_t search_latency_show(struct vexfs_super *super, char *out)
 {
 	ssize_t length = 0;
@@ -241,22 +246,22 @@ static const struct attribute_group feature_group = {
 
 /* ---- there and gone ---- */
 
-static struct kobject *root;
+static struct kset *root;
 static struct kobject *features;
 
 int __init vexfs_sysfs_init(void)
 {
 	int error = -ENOMEM;
 
-	root = kobject_create_and_add("vexfs", fs_kobj);
+	root = kset_create_and_add("vexfs", NULL, fs_kobj);
 	if (!root)
 		return -ENOMEM;
-	features = kobject_create_and_add("features", root);
+	features = kobject_create_and_add("features", &root->kobj);
 	if (features)
 		error = sysfs_create_group(features, &feature_group);
 	if (error) {
 		kobject_put(features);
-		kobject_put(root);
+		kset_unregister(root);
 	}
 	return error;
 }
@@ -264,21 +269,44 @@ int __init vexfs_sysfs_init(void)
 void vexfs_sysfs_exit(void)
 {
 	kobject_put(features);
-	kobject_put(root);
+	kset_unregister(root);
 }
 
+static bool is_taken(const char *name)
+{
+	struct kobject *other = kset_find_obj(root, name);
+
+	kobject_put(other);
+	return other;
+}
+
+/* A copy of a file system that is mounted goes by its device, too. */
 int vexfs_sysfs_add(struct vexfs_super *super)
 {
+	static DEFINE_MUTEX(adding);
+	struct super_block *sb = super->sb;
+	char name[UUID_STRING_LEN + 1 + sizeof(sb->s_id)];
 	int error;
 
 	init_completion(&super->kobject_released);
-	error = kobject_init_and_add(&super->kobject, &super_type, root, "%pU", &super->sb->s_uuid);
+	super->kobject.kset = root;
+	mutex_lock(&adding);
+	snprintf(name, sizeof(name), "%pU", &sb->s_uuid);
+	if (is_taken(name))
+		snprintf(name, sizeof(name), "%pU-%s", &sb->s_uuid, sb->s_id);
+	if (is_taken(name)) {
+		mutex_unlock(&adding);
+		return -EBUSY;
+	}
+	error = kobject_init_and_add(&super->kobject, &super_type, NULL, "%s", name);
+	mutex_unlock(&adding);
 	if (error) {
 		kobject_put(&super->kobject);
 		wait_for_completion(&super->kobject_released);
 		return error;
 	}
 	super->kobject_added = true;
+	vexfs_set_sysfs_name(sb, name);
 	return 0;
 }
 

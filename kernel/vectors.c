@@ -76,11 +76,11 @@ int vexfs_command_put(struct file *file, void __user *argument)
 		goto out;
 	inode_lock(inode);
 	/* No state may hold the vector and other bytes than it was made from. */
-	error = IS_IMMUTABLE(inode) ? -EPERM : filemap_write_and_wait(inode->i_mapping);
+	error = IS_IMMUTABLE(inode) ? -EPERM : vexfs_tell_version(inode, true);
 	if (!error) {
-		WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
 		error = vexfs_core_vectors_put(vexfs_core_of(inode), args.collection, inode->i_ino, puts,
 					       args.count, &outcome);
+		vexfs_version_told(inode);
 		vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
 	}
 	inode_unlock(inode);
@@ -209,11 +209,13 @@ int vexfs_command_list(struct file *file, void __user *argument)
 	list.out = kvcalloc(max(list.most, 1U), sizeof(*list.out), GFP_KERNEL);
 	if (!list.out)
 		return -ENOMEM;
-	/* Whoever is told the version is told of the next change by another. */
 	inode_lock(inode);
-	WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
-	error = vexfs_core_vectors_of(vexfs_core_of(inode), inode->i_ino, note_vector, &list) ?:
-		vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields);
+	error = vexfs_tell_version(inode, false);
+	if (!error) {
+		error = vexfs_core_vectors_of(vexfs_core_of(inode), inode->i_ino, note_vector, &list) ?:
+			vexfs_core_inode(vexfs_core_of(inode), inode->i_ino, &fields);
+		vexfs_version_told(inode);
+	}
 	inode_unlock(inode);
 	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
 	if (!error && copy_to_user(u64_to_user_ptr(args.vectors), list.out,

@@ -9,6 +9,7 @@
 #include <linux/kobject.h>
 #include <linux/mutex.h>
 #include <linux/printk.h>
+#include <linux/ratelimit.h>
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
@@ -68,9 +69,14 @@ struct vexfs_super {
 	bool index_unloaded; /* no search since collections were let go of, or since mounting */
 	bool index_paused;
 	bool preloaded;
-	u64 index_left; /* vectors that the last step left for others */
+	u32 index_after; /* the collection whose turn was last, of a round that is under way */
+	u64 index_left_yet; /* vectors that this round has left for the next */
+	u64 index_left; /* vectors that the last whole round left */
 	u32 index_step_rows; /* vectors that one step adds to a graph */
 	bool stopped;
+	bool gave_up; /* writing, after damage or a failure; until it is mounted for writing again */
+	bool write_failed; /* and it is told of */
+	struct ratelimit_state told; /* how often damage is told of */
 	struct kobject kobject;
 	struct completion kobject_released;
 	bool kobject_added;
@@ -85,9 +91,14 @@ struct vexfs_inode {
 	u64 content_version;
 	u64 flags; /* FS_IOC_GETFLAGS in the lower half, those of the format in the upper */
 	u64 blocks;
+	/* One after another takes over what the core says now, so that the latest stays. */
+	struct mutex fields_lock;
 	/* The core holds the inode open. */
 	bool held;
-	/* The content version has moved since anybody was told of it; under the inode's lock. */
+	/*
+	 * The content version has moved since anybody was told of it. Noted under the inode's lock or, of a
+	 * page that is mapped, the mapping's invalidate_lock; anew under both.
+	 */
 	bool version_noted;
 	/* Some of the file's blocks may be unwritten. */
 	bool perhaps_unwritten;
@@ -119,6 +130,14 @@ static inline struct timespec64 vexfs_to_timespec(const struct vexfs_time *time)
 	return (struct timespec64){ .tv_sec = time->seconds, .tv_nsec = time->nanoseconds };
 }
 
+/* Why nothing may be changed, also by who has opened a file for writing before, or 0. */
+static inline int vexfs_refuses(const struct super_block *sb)
+{
+	if (unlikely(VEXFS_SB(sb)->stopped))
+		return -EIO;
+	return unlikely(sb_rdonly(sb)) ? -EROFS : 0;
+}
+
 static inline struct vexfs_time vexfs_from_timespec(struct timespec64 time)
 {
 	return (struct vexfs_time){ .seconds = time.tv_sec, .nanoseconds = time.tv_nsec };
@@ -142,8 +161,7 @@ int vexfs_commit(struct super_block *sb);
 extern struct kmem_cache *vexfs_inode_cache;
 struct inode *vexfs_iget(struct super_block *sb, u64 number);
 struct inode *vexfs_inode_apart(struct super_block *sb, u64 number);
-void vexfs_take_fields(struct inode *inode, const struct vexfs_inode_fields *fields);
-void vexfs_take_blocks(struct inode *inode, const struct vexfs_inode_fields *fields);
+void vexfs_refresh_blocks(struct inode *inode);
 int vexfs_refresh(struct inode *inode);
 void vexfs_zero_behind_end(struct inode *inode, loff_t size);
 int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr);
@@ -152,6 +170,7 @@ int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat
 int vexfs_fileattr_get(struct dentry *dentry, struct file_kattr *attributes);
 int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 		       struct file_kattr *attributes);
+int vexfs_sync_marked(struct inode *inode);
 int vexfs_write_inode(struct inode *inode, struct writeback_control *wbc);
 void vexfs_evict_inode(struct inode *inode);
 extern const struct inode_operations vexfs_special_inode_operations;
@@ -166,6 +185,8 @@ extern const struct inode_operations vexfs_file_inode_operations;
 extern const struct file_operations vexfs_file_operations;
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync);
 int vexfs_note_bytes_change(struct inode *inode);
+int vexfs_tell_version(struct inode *inode, bool write_back);
+void vexfs_version_told(struct inode *inode);
 
 /* claims.c */
 u64 vexfs_claims_count(struct inode *inode);

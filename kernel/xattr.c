@@ -61,7 +61,7 @@ static int set(const struct xattr_handler *handler, struct mnt_idmap *idmap, str
 		return -ENOMEM;
 	error = set_value(inode, whole, value, bytes, flags);
 	kfree(whole);
-	return error;
+	return error ?: vexfs_sync_marked(inode);
 }
 
 static bool list_trusted(struct dentry *dentry)
@@ -108,8 +108,14 @@ struct name_list {
 	size_t bytes;
 	size_t used;
 	bool trusted;
+	bool lists;
 	bool full;
 };
+
+static bool is_name(const u8 *name, size_t name_bytes, const char *what)
+{
+	return name_bytes == strlen(what) && !memcmp(name, what, name_bytes);
+}
 
 static bool note_name(void *context, u64 parent, const u8 *name, size_t name_bytes)
 {
@@ -117,6 +123,9 @@ static bool note_name(void *context, u64 parent, const u8 *name, size_t name_byt
 
 	if (!list->trusted && name_bytes >= XATTR_TRUSTED_PREFIX_LEN &&
 	    !memcmp(name, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN))
+		return true;
+	if (!list->lists && (is_name(name, name_bytes, XATTR_NAME_POSIX_ACL_ACCESS) ||
+			     is_name(name, name_bytes, XATTR_NAME_POSIX_ACL_DEFAULT)))
 		return true;
 	if (list->buffer) {
 		if (name_bytes + 1 > list->bytes - list->used) {
@@ -137,6 +146,7 @@ ssize_t vexfs_listxattr(struct dentry *dentry, char *buffer, size_t bytes)
 		.buffer = buffer,
 		.bytes = bytes,
 		.trusted = capable(CAP_SYS_ADMIN),
+		.lists = IS_POSIXACL(inode),
 	};
 	int error = vexfs_core_list_xattrs(vexfs_core_of(inode), inode->i_ino, note_name, &list);
 
@@ -211,11 +221,12 @@ static int set_acl(struct mnt_idmap *idmap, struct inode *inode, struct dentry *
 			return error;
 	}
 	error = store_acl(inode, acl, type);
-	if (error || mode == inode->i_mode)
-		return error;
-	inode->i_mode = mode;
-	inode_set_ctime_current(inode);
-	return vexfs_store_mode(inode);
+	if (!error && mode != inode->i_mode) {
+		inode->i_mode = mode;
+		inode_set_ctime_current(inode);
+		error = vexfs_store_mode(inode);
+	}
+	return error ?: vexfs_sync_marked(inode);
 }
 
 #ifdef VEXFS_SET_ACL_TAKES_DENTRY

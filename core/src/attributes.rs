@@ -26,6 +26,10 @@ pub struct SetAttributes {
     pub born: Option<Timestamp>,
     /// The lower 32 bits of the inode's flags, as `FS_IOC_SETFLAGS`.
     pub flags: Option<u32>,
+    /// `changed` is set only if it is later than the present one: for what a host noted a while ago.
+    pub changed_later: bool,
+    /// Changes of the inode at least, in all its life: for a host that counts some of them itself.
+    pub change: u64,
 }
 
 impl FileSystem {
@@ -39,14 +43,15 @@ impl FileSystem {
         if set.mode.is_some_and(|mode| mode & !(MODE_TYPE | 0o7777) != 0) {
             return Err(Error::Invalid("permissions must be at most 0o7777"));
         }
-        let SetAttributes { mode, uid, gid, accessed: _, modified, changed, born, flags } = set;
+        let SetAttributes { mode, uid, gid, modified, born, flags, .. } = set;
         // Reading a file is no change of it.
         let only_accessed = mode.is_none()
             && (uid.is_none() && gid.is_none() && flags.is_none())
-            && [modified, changed, born].iter().all(|time| time.is_none());
+            && [modified, born].iter().all(|time| time.is_none());
         let now = self.host.clock.now();
         self.operation_in_place(2, |tree| {
-            let mut inode = Inode::load(tree, number)?;
+            let before = Inode::load(tree, number)?;
+            let mut inode = before;
             if let Some(mode) = set.mode {
                 inode.mode = inode.file_type() | (mode & 0o7777);
             }
@@ -58,10 +63,20 @@ impl FileSystem {
             if let Some(flags) = set.flags {
                 inode.flags = (inode.flags & !0xffff_ffff) | u64::from(flags);
             }
-            if !only_accessed {
-                inode.touch(now);
+            match set.changed {
+                None if only_accessed => {}
+                None => inode.touch(now),
+                Some(changed) => {
+                    if !set.changed_later || changed > before.changed {
+                        inode.changed = changed;
+                    }
+                    // A host that tells when tells it again with all that it stores.
+                    if inode != (Inode { accessed: inode.accessed, ..before }) {
+                        inode.touch(inode.changed);
+                    }
+                }
             }
-            inode.changed = set.changed.unwrap_or(inode.changed);
+            inode.change = inode.change.max(set.change);
             inode.store(tree, number)?;
             Ok(inode)
         })

@@ -64,6 +64,8 @@ pub struct SearchRequest<'a> {
     /// Width of the beam in the graph, to [`SEARCH_EFFORT_MAX`]; 0 takes [`EFFORT_DEFAULT`]. More
     /// finds more of the true neighbours and takes longer.
     pub effort: u32,
+    /// Hits that the caller has room for, at most [`SEARCH_HITS_MAX`].
+    pub hits_max: u64,
     /// No hit farther than this.
     pub radius: Option<Distance>,
     /// Most distances to compute for a query; 0 sets no limit. Over it the answer is cut.
@@ -90,6 +92,7 @@ impl<'a> SearchRequest<'a> {
             queries,
             k,
             effort: 0,
+            hits_max: SEARCH_HITS_MAX,
             radius: None,
             examined_max: 0,
             exact: false,
@@ -327,6 +330,9 @@ impl FileSystem {
         }
         if request.k > SEARCH_K_MAX || u64::from(request.k) * queries as u64 > SEARCH_HITS_MAX {
             return Err(Error::TooBig("hits of one search"));
+        }
+        if u64::from(request.k) * queries as u64 > request.hits_max {
+            return Err(Error::Invalid("there is room for fewer hits than are asked for"));
         }
         if request.effort > SEARCH_EFFORT_MAX {
             return Err(Error::TooBig("effort"));

@@ -136,6 +136,8 @@ pub const CHANGE_BORN: u32 = 32;
 pub const CHANGE_FLAGS: u32 = 64;
 /// The last change of the inode counts.
 pub const CHANGE_CHANGED: u32 = 128;
+/// It counts if it is later than the present one.
+pub const CHANGE_LATER: u32 = 256;
 
 /// [`SetAttributes`] with a layout that C can declare.
 #[repr(C)]
@@ -160,6 +162,8 @@ pub struct Change {
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
+    /// Changes of the inode at least, in all its life.
+    pub change: u64,
 }
 
 impl Change {
@@ -174,24 +178,20 @@ impl Change {
             changed: given(CHANGE_CHANGED).then_some(self.changed.into()),
             born: given(CHANGE_BORN).then_some(self.born.into()),
             flags: given(CHANGE_FLAGS).then_some(self.flags),
+            changed_later: given(CHANGE_LATER),
+            change: self.change,
         }
     }
 }
 
-/// Changes an inode and tells what it is then. Rights are for the caller to check.
-///
-/// # Safety
-/// `fields` may be written to.
+/// Changes an inode. Rights are for the caller to check.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_core_inode_change(
+pub extern "C" fn vexfs_core_inode_change(
     file_system: &FileSystem,
     number: u64,
     change: &Change,
-    fields: *mut InodeFields,
 ) -> i32 {
-    let changed = file_system.set_attributes(number, &change.attributes());
-    // SAFETY: the caller's word.
-    unsafe { deliver(changed.map(InodeFields::from), fields) }
+    status(file_system.set_attributes(number, &change.attributes()).map(drop))
 }
 
 /// Copies the target of a symbolic link to `buffer`. Returns its length, `-ERANGE` if it does not

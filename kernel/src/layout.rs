@@ -23,7 +23,7 @@ layout!(Status, 200, features at 56, block_bytes at 104, label at 128, inline_by
 layout!(Write, 24);
 layout!(Time, 16);
 layout!(InodeFields, 136, accessed at 56, mode at 120);
-layout!(Change, 88, fields at 64);
+layout!(Change, 96, fields at 64, change at 88);
 layout!(NewFields, 24);
 layout!(NewAttributeFields, 32, value at 16);
 layout!(Extent, 40);
@@ -35,6 +35,6 @@ layout!(GraphWork, 32);
 layout!(Put, 72, chunk at 64);
 layout!(PutOutcome, 32);
 layout!(Vector, 80, collection at 64);
-layout!(Query, 176, monitor at 48, modified at 88, fields at 144);
+layout!(Query, 184, monitor at 48, modified at 88, fields at 144);
 layout!(Hit, 80, query at 64);
 layout!(Report, 48);

@@ -87,6 +87,10 @@ pub struct Query {
     pub uid: u32,
     /// The caller's group.
     pub gid: u32,
+    /// Hits that there is room for.
+    pub hits_max: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Monitor for Query {
@@ -122,6 +126,7 @@ impl Query {
             queries,
             k: self.k,
             effort: self.effort,
+            hits_max: u64::from(self.hits_max),
             radius: given(QUERY_RADIUS).then_some(Distance::from_f32_bits(self.radius_bits)),
             examined_max: self.examined_max,
             exact: given(QUERY_EXACT),
