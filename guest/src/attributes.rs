@@ -2,12 +2,14 @@
 //! What is known of files: times, owners, flags, extended attributes, access control lists.
 
 use crate::Test;
-use crate::support::{create, drop_caches, errno, noise};
+use crate::support::{create, drop_caches, errno, map, noise, unmap};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, IFlags, StatxFlags, Timespec, Timestamps, XattrFlags,
+    AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, StatxFlags, Timespec, Timestamps,
+    XattrFlags,
 };
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -17,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("times_told_are_times_stored", times_told_are_times_stored),
     ("owners_and_modes_are_kept", owners_and_modes_are_kept),
     ("flags_bind", flags_bind),
+    ("immutable_files_stay_as_they_are", immutable_files_stay_as_they_are),
+    ("a_pipe_keeps_its_times", a_pipe_keeps_its_times),
     ("extended_attributes_in_every_namespace", extended_attributes_in_every_namespace),
     ("access_control_lists_are_inherited", access_control_lists_are_inherited),
 ];
@@ -117,6 +121,40 @@ fn flags_bind(dir: &Path) {
     fs::remove_file(&path).expect("unlink");
 }
 
+/// Of who has opened it before, too.
+fn immutable_files_stay_as_they_are(dir: &Path) {
+    let path = dir.join("f");
+    fs::write(&path, b"first").expect("write");
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+    let page = map(&file, 4096);
+    rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).expect("set flags");
+    assert_eq!((&file).write(b"x").expect_err("write").raw_os_error(), Some(libc::EPERM));
+    assert_eq!(file.set_len(1).expect_err("ftruncate").raw_os_error(), Some(libc::EPERM));
+    // A file is read into the mapping, so a page that cannot be written to is an error and no signal.
+    let zeros = File::open("/dev/zero").expect("open");
+    // SAFETY: the mapping is there.
+    let read = unsafe { libc::read(zeros.as_raw_fd(), page.cast(), 4096) };
+    assert_eq!((read, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+    rustix::fs::ioctl_setflags(&file, IFlags::empty()).expect("set flags");
+    (&file).write_all(b"again").expect("write");
+    assert_eq!(fs::read(&path).expect("read"), b"again");
+    unmap(page, 4096);
+}
+
+/// Whoever writes to one changes its times, and nothing else of the file system.
+fn a_pipe_keeps_its_times(dir: &Path) {
+    let path = dir.join("pipe");
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).expect("pipe");
+    let before = path.metadata().expect("stat").mtime_nsec();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    create(&path).write_all(b"x").expect("write");
+    let written = path.metadata().expect("stat").mtime_nsec();
+    assert_ne!(before, written);
+    rustix::fs::sync();
+    drop_caches();
+    assert_eq!(path.metadata().expect("stat").mtime_nsec(), written);
+}
+
 fn extended_attributes_in_every_namespace(dir: &Path) {
     let path = dir.join("f");
     create(&path);
@@ -159,7 +197,7 @@ fn extended_attributes_in_every_namespace(dir: &Path) {
 }
 
 /// An access control list as setxattr(2) takes it: version 2, and (tag, permissions, id) each.
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         bytes.extend(tag.to_le_bytes());
@@ -169,7 +207,7 @@ fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     bytes
 }
 
-const NOBODY: u32 = u32::MAX;
+pub const NOBODY: u32 = u32::MAX;
 
 fn access_control_lists_are_inherited(dir: &Path) {
     let list = acl(&[

@@ -2,7 +2,7 @@
 //! A collection from its making to its end, each command's answer compared with what it must be.
 
 use crate::MountTest;
-use crate::support::{Mounted, create};
+use crate::support::{Mounted, create, map, unmap};
 use crate::vectors::{DIMENSION, command, create_collection, put, vectors};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +14,9 @@ use zerocopy::FromZeros;
 pub const TESTS: &[MountTest] = &[
     ("every_command_answers_as_it_must", every_command),
     ("what_is_dropped_at_once_was_made", what_is_dropped_at_once_was_made),
+    ("every_collection_has_its_turn", every_collection_has_its_turn),
+    ("a_mapped_page_makes_vectors_stale", a_mapped_page),
+    ("what_does_not_fit_is_refused_first", what_does_not_fit),
 ];
 
 /// Vectors of a file.
@@ -167,6 +170,82 @@ fn every_command(mounted: &Mounted) {
     mounted.cycle();
     let top = File::open(&mounted.directory).expect("open");
     assert_eq!(show(&top, second).rows, 0);
+    drop(top);
+    mounted.unmount();
+}
+
+/// Small collections are never in a graph, and there may be many of them.
+fn every_collection_has_its_turn(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    for number in 0..70 {
+        let number = create_collection(&top, &format!("small{number}"));
+        put(&mounted.directory.join("small"), number, &vectors(1, 1));
+    }
+    let last = create_collection(&top, "last");
+    put(&mounted.directory.join("large"), last, &vectors(2, 1500));
+    let built = (0..300).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        show(&top, last).indexed > 0
+    });
+    assert!(built, "{} vectors, none in the graph", show(&top, last).rows);
+    drop(top);
+    mounted.unmount();
+}
+
+/// A store to a page that is dirty already is no fault, and a change all the same.
+fn a_mapped_page(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "c");
+    let file = create(&mounted.directory.join("f"));
+    file.set_len(4096).expect("ftruncate");
+    let page = map(&file, 4096);
+    // SAFETY: within the mapping, which no other thread knows.
+    let store = |byte: u8| unsafe { page.write_volatile(byte) };
+    let version = || {
+        let mut list = uapi::List::new();
+        command(&file, &mut list).expect("VEXFS_IOC_LIST");
+        list.content_version
+    };
+    let stale = |content_version| {
+        let described = [uapi::Vector { content_version, ..uapi::Vector::new_zeroed() }];
+        let data = vectors(1, 1);
+        crate::commands::put(&file, collection, &described, &data).expect("put").stale
+    };
+    for round in 0..20u8 {
+        store(round);
+        let told = version();
+        assert_eq!(stale(told), 0, "nothing was stored since");
+        store(round + 1);
+        let told = version();
+        store(round + 2);
+        assert_eq!(stale(told), 1, "another byte was stored since");
+    }
+    unmap(page, 4096);
+    drop((file, top));
+    mounted.unmount();
+}
+
+fn what_does_not_fit(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let number = create_collection(&top, "c");
+    put(&mounted.directory.join("f"), number, &vectors(1, 1));
+    let queries = vectors(2, 5);
+    for (fit, wanted) in [(20, Ok(5)), (19, Err(libc::EINVAL))] {
+        let (_hits, hits_pointer) = room::<uapi::Hit>(20);
+        let mut search = uapi::Search { k: 4, collection: number, ..uapi::Search::new() };
+        (search.queries, search.queries_bytes) = (queries.as_ptr() as u64, queries.len() as u64);
+        (search.hits, search.hits_max) = (hits_pointer, fit);
+        let result = command(&top, &mut search);
+        let told = result.map(|()| search.hits_count).map_err(|e| e.raw_os_error().expect("errno"));
+        assert_eq!(told, wanted, "room for {fit} hits");
+    }
+    let mut show = uapi::CollectionShow::new();
+    (show.collection.number, show.collection.reserved[1]) = (number, 1);
+    let refused = command(&top, &mut show).expect_err("a reserved field");
+    assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
     drop(top);
     mounted.unmount();
 }

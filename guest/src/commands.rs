@@ -182,7 +182,7 @@ pub fn paths(directory: impl AsFd, inode: u64, generation: u64) -> Result<Vec<St
     let paths: Vec<String> = told
         .split_inclusive(|byte| *byte == 0)
         .map(|path| CStr::from_bytes_with_nul(path).expect("a path that is ended"))
-        .map(|path| path.to_str().expect("a path in UTF-8").to_owned())
+        .map(|path| path.to_string_lossy().into_owned())
         .collect();
     assert_eq!(paths.len(), command.count as usize);
     Ok(paths)

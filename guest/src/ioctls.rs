@@ -194,7 +194,9 @@ fn its_identity_is_told(mounted: &Mounted) {
     assert_eq!(hex, own.replace('-', ""));
     let mut path = [0u8; 129];
     match ioctl(&top, GET_SYSFS_PATH, &mut path) {
-        Err(libc::ENOTTY) => println!("        skipped in part: this kernel tells no path in sysfs"),
+        Err(libc::ENOTTY) => {
+            println!("        skipped in part: this kernel tells no path in sysfs")
+        }
         result => {
             result.expect("FS_IOC_GETFSSYSFSPATH");
             let told = std::str::from_utf8(&path[1..][..path[0] as usize]).expect("UTF-8");

@@ -2,8 +2,9 @@
 //! Mounting: options, again with others, freezing, shutting down, what is not a VexFS.
 
 use crate::MountTest;
+use crate::attributes::{NOBODY, acl};
 use crate::support::{Mounted, assert_same, content, create, drop_caches, noise, place_of, run};
-use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -18,9 +19,14 @@ pub const TESTS: &[MountTest] = &[
     ("options_are_taken_shown_and_refused", options_are_taken_shown_and_refused),
     ("mounted_again_with_other_options", mounted_again_with_other_options),
     ("a_frozen_file_system_waits", a_frozen_file_system_waits),
+    ("frozen_it_keeps_what_was_unlinked", frozen_it_keeps_what_was_unlinked),
     ("shut_down_it_fails_and_keeps_what_was_synced", shut_down),
     ("changes_of_sync_files_are_durable", changes_of_sync_files_are_durable),
+    ("every_change_of_a_sync_file_is_durable", every_change_of_a_sync_file),
     ("damaged_bytes_are_their_readers_matter", damaged_bytes),
+    ("a_damaged_tree_ends_all_writing", damaged_tree),
+    ("a_copy_is_mounted_beside_its_original", a_copy_is_mounted),
+    ("without_access_control_lists_none_are_listed", no_lists_are_listed),
     ("other_devices_are_refused", other_devices_are_refused),
     ("the_tools_and_the_kernel_agree", the_tools_and_the_kernel_agree),
     ("labels_are_set_and_kept", labels_are_set_and_kept),
@@ -96,6 +102,23 @@ fn a_frozen_file_system_waits(mounted: &Mounted) {
     mounted.unmount();
 }
 
+/// What an unlinked file took is freed when it is closed, which is a change.
+fn frozen_it_keeps_what_was_unlinked(mounted: &Mounted) {
+    mounted.mount("");
+    let directory = File::open(&mounted.directory).expect("open");
+    let path = mounted.directory.join("f");
+    let file = create(&path);
+    fs::remove_file(&path).expect("unlink");
+    assert_eq!(ioctl(&directory, FIFREEZE, 0), 0, "{}", std::io::Error::last_os_error());
+    let closer = std::thread::spawn(move || drop(file));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!closer.is_finished(), "it was freed");
+    assert_eq!(ioctl(&directory, FITHAW, 0), 0);
+    closer.join().expect("who closes it");
+    drop(directory);
+    mounted.unmount();
+}
+
 fn shut_down(mounted: &Mounted) {
     for how in 0..3 {
         mounted.format();
@@ -156,6 +179,152 @@ fn changes_of_sync_files_are_durable(mounted: &Mounted) {
         assert!(!lost.exists());
         let wanted = if cloned { bytes.clone() } else { vec![0; bytes.len()] };
         assert_same(&content(&target), &wanted, &format!("flagged {flagged}, cloned {cloned}"));
+        mounted.unmount();
+    }
+}
+
+fn every_change_of_a_sync_file(mounted: &Mounted) {
+    let path = mounted.directory.join("f");
+    type Change = (&'static str, fn(&File));
+    let changes: [Change; 4] = [
+        ("its size", |file| file.set_len(1000).expect("ftruncate")),
+        ("its mode", |file| {
+            rustix::fs::fchmod(file, Mode::from(0o604)).expect("fchmod");
+        }),
+        ("its attributes", |file| {
+            rustix::fs::fsetxattr(file, "user.a", b"x", XattrFlags::empty()).expect("fsetxattr");
+        }),
+        ("its flags", |file| {
+            rustix::fs::ioctl_setflags(file, IFlags::SYNC | IFlags::NODUMP).expect("set flags");
+        }),
+    ];
+    let state = |file: &File| {
+        let stat = rustix::fs::fstat(file).expect("fstat");
+        let attribute = rustix::fs::fgetxattr(file, "user.a", &mut [0u8; 9]).is_ok();
+        (stat.st_size, stat.st_mode, attribute, rustix::fs::ioctl_getflags(file).expect("flags"))
+    };
+    for (what, change) in changes {
+        mounted.format();
+        mounted.mount("commit=3600");
+        let file = create(&path);
+        rustix::fs::ioctl_setflags(&file, IFlags::SYNC).expect("FS_IOC_SETFLAGS");
+        rustix::fs::sync();
+        let before = state(&file);
+        change(&file);
+        let after = state(&file);
+        assert_ne!(before, after);
+        assert_eq!(ioctl(&file, SHUTDOWN, 2), 0);
+        drop(file);
+        mounted.cycle();
+        assert_eq!(state(&File::open(&path).expect("open")), after, "{what}");
+        mounted.unmount();
+    }
+}
+
+/// Nothing is changed any more, by who has a file open either; and what was done before is kept.
+fn damaged_tree(mounted: &Mounted) {
+    mounted.mount("commit=3600");
+    let files = |directory: &str, name: &str| {
+        let directory = mounted.directory.join(directory);
+        fs::create_dir(&directory).expect("mkdir");
+        for number in 0..400 {
+            create(&directory.join(format!("{name}{number}{}", "-".repeat(200))));
+        }
+    };
+    // Their names fill nodes of the tree, those in the middle nodes of their own.
+    for (directory, name) in [("before", "whole"), ("damaged", "victim"), ("behind", "whole")] {
+        files(directory, name);
+    }
+    let witness = mounted.directory.join("behind/witness");
+    fs::write(&witness, b"written").expect("write");
+    rustix::fs::sync();
+    mounted.unmount();
+    let device = File::options().read(true).write(true).open(&mounted.device).expect("open");
+    let mut sound = vec![0; 32 << 20];
+    device.read_exact_at(&mut sound, 0).expect("read");
+    let places: Vec<usize> = sound
+        .chunks(4096)
+        .enumerate()
+        .filter(|(_, block)| block.windows(7).any(|bytes| bytes == b"victim1"))
+        .map(|(number, _)| number * 4096)
+        .collect();
+    assert!(places.len() > 3, "{places:?}");
+    let put = |bytes: &dyn Fn(usize) -> Vec<u8>| {
+        for place in &places {
+            device.write_all_at(&bytes(*place), *place as u64).expect("write");
+        }
+        device.sync_all().expect("fsync");
+    };
+    put(&|_| vec![0x55; 4096]);
+    mounted.mount("commit=3600");
+    let open = File::options().write(true).open(&witness).expect("open");
+    fs::create_dir(mounted.directory.join("made")).expect("mkdir");
+    let listed = fs::read_dir(mounted.directory.join("damaged"));
+    assert!(listed.is_err() || listed.is_ok_and(|mut all| all.any(|entry| entry.is_err())));
+    let ended = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        shown(mounted).split(',').any(|option| option == "ro")
+    });
+    assert!(ended, "{}", shown(mounted));
+    // A moment for what is done once writing was ended.
+    std::thread::sleep(Duration::from_millis(500));
+    let refused = |result: std::io::Result<()>| {
+        assert_eq!(result.expect_err("refused").raw_os_error(), Some(libc::EROFS));
+    };
+    refused(open.write_all_at(b"refused", 0));
+    refused(open.set_len(1));
+    refused(open.sync_all());
+    refused(fs::create_dir(mounted.directory.join("late")));
+    assert_eq!(fs::read(&witness).expect("read"), b"written");
+    drop(open);
+    mounted.unmount();
+    put(&|place| sound[place..][..4096].to_vec());
+    mounted.mount("");
+    assert!(mounted.directory.join("made").exists(), "what was done before is lost");
+    assert_eq!(fs::read(&witness).expect("read"), b"written");
+    mounted.unmount();
+}
+
+/// They have one UUID, which both go by in sysfs.
+fn a_copy_is_mounted(mounted: &Mounted) {
+    let device = mounted.device.to_str().expect("UTF-8");
+    run("mkfs.vexfs", &["-q", "-f", device, "6M"]);
+    run("dd", &[&format!("if={device}"), "of=/tmp/copy", "bs=1M", "count=6"]);
+    let count = || fs::read_dir("/sys/fs/vexfs").expect("sysfs").count() - 1;
+    mounted.mount("");
+    let second = mounted.directory.with_extension("copy");
+    fs::create_dir_all(&second).expect("mkdir");
+    let second = second.to_str().expect("UTF-8");
+    let _ = std::process::Command::new("modprobe").arg("loop").status();
+    for _ in 0..2 {
+        run("mount", &["-t", "vexfs", "-o", "loop", "/tmp/copy", second]);
+        assert_eq!(count(), 2);
+        fs::write(format!("{second}/f"), b"x").expect("write");
+        run("umount", &["-d", second]);
+        assert_eq!(count(), 1);
+    }
+    assert!(!mounted.directory.join("f").exists());
+    mounted.unmount();
+    assert_eq!(count(), 0);
+    fs::remove_file("/tmp/copy").expect("remove");
+    mounted.format();
+}
+
+fn no_lists_are_listed(mounted: &Mounted) {
+    // For the owner, a user, the group, the mask, others.
+    let list = [(1, 7, NOBODY), (2, 5, 1000), (4, 5, NOBODY), (16, 5, NOBODY), (32, 0, NOBODY)];
+    let bytes = acl(&list);
+    let path = mounted.directory.join("f");
+    for (options, wanted) in [("", true), ("noacl", false)] {
+        mounted.mount(options);
+        create(&path);
+        if wanted {
+            let none = XattrFlags::empty();
+            rustix::fs::setxattr(&path, "system.posix_acl_access", &bytes, none).expect("list");
+        }
+        let mut names = [0u8; 256];
+        let length = rustix::fs::listxattr(&path, &mut names).expect("listxattr");
+        assert_eq!(length > 0, wanted, "{options}");
         mounted.unmount();
     }
 }

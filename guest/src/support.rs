@@ -164,6 +164,22 @@ pub fn errno<T>(result: Result<T, rustix::io::Errno>) -> i32 {
     result.err().expect("an error").raw_os_error()
 }
 
+/// The first bytes of a file, mapped to be written to; `unmap` ends it.
+pub fn map(file: &File, bytes: usize) -> *mut u8 {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    let anywhere = std::ptr::null_mut();
+    // SAFETY: it gets a place where nothing is.
+    let place = unsafe { libc::mmap(anywhere, bytes, protection, flags, file.as_raw_fd(), 0) };
+    assert_ne!(place, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    place.cast()
+}
+
+/// Ends a mapping, to which nothing may point any more.
+pub fn unmap(place: *mut u8, bytes: usize) {
+    // SAFETY: the caller's word.
+    assert_eq!(unsafe { libc::munmap(place.cast(), bytes) }, 0);
+}
+
 /// Where on the device the first byte of a file is.
 pub fn place_of(file: &File) -> u64 {
     const FIEMAP: u32 = 0xc020_660b;
