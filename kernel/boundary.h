@@ -344,7 +344,7 @@ int vexfs_core_collection_rebuild(const struct vexfs_core *core, const u8 *name,
 int vexfs_core_store_graphs(const struct vexfs_core *core);
 int vexfs_core_set_index_memory(const struct vexfs_core *core, u64 bytes);
 u64 vexfs_core_index_memory_bytes(const struct vexfs_core *core);
-u64 vexfs_core_release_index_memory(const struct vexfs_core *core);
+s64 vexfs_core_release_index_memory(const struct vexfs_core *core, u64 bytes_max, bool pressing);
 
 /* ---- vector.rs ---- */
 

@@ -379,6 +379,8 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 		return vexfs_check(sb, error, "collection", args->collection);
 	if (answer->overflow)
 		return -EINVAL;
+	if (unlikely(atomic64_read(&super->index_wanted)))
+		atomic64_set(&super->index_wanted, 0);
 	trace_vexfs_search(sb->s_dev, args->collection, args->k, &report);
 	/* What it loaded may have no graph yet. */
 	if (unlikely(READ_ONCE(super->index_unloaded))) {

@@ -11,6 +11,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include <linux/swap.h>
 
 #include "trace.h"
 #include "vexfs.h"
@@ -292,15 +293,24 @@ static unsigned long free_cached(struct shrinker *shrinker, struct shrink_contro
 	struct vexfs_super *super = shrinkers_super(shrinker);
 	u64 freed = vexfs_core_drop_cached_nodes(super->core, control->nr_to_scan);
 
-	/* Vectors and graphs go as wholes, so it may be more than was wanted. */
+	/*
+	 * Vectors and graphs go as wholes, so they do when as much was wanted since the last search. Whoever is
+	 * at work on them, and gives up, takes a moment, for which it is worth to try again.
+	 */
 	if (freed < control->nr_to_scan) {
-		u64 released = vexfs_core_release_index_memory(super->core) >> PAGE_SHIFT;
+		u64 wanted = atomic64_add_return(control->nr_to_scan - freed, &super->index_wanted);
+		bool pressing = current->flags & PF_MEMALLOC && !current_is_kswapd();
+		s64 released = vexfs_core_release_index_memory(super->core, wanted << PAGE_SHIFT, pressing);
 
-		if (released)
+		if (released < 0)
+			return control->nr_to_scan;
+		if (released) {
 			WRITE_ONCE(super->index_unloaded, true);
-		freed += released;
+			atomic64_set(&super->index_wanted, 0);
+		}
+		freed += released >> PAGE_SHIFT;
 	}
-	return freed ?: SHRINK_STOP;
+	return freed;
 }
 
 static int add_shrinker(struct vexfs_super *super)

@@ -66,6 +66,7 @@ struct vexfs_super {
 #else
 	struct shrinker shrinker;
 #endif
+	atomic64_t index_wanted; /* pages of memory that were wanted back since the last search */
 	bool index_unloaded; /* no search since collections were let go of, or since mounting */
 	bool index_paused;
 	bool preloaded;

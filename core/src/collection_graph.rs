@@ -129,7 +129,7 @@ impl FileSystem {
         loop {
             self.refresh_building(collection, executor)?;
             done.removed += self.remove_nodes(collection, build, &mut rows, executor)?;
-            if done.inserted >= rows_max {
+            if done.inserted >= rows_max || self.is_memory_short() {
                 break;
             }
             let most = (rows_max - done.inserted).min(STEP_ROWS as u64) as usize;

@@ -34,6 +34,8 @@ pub(crate) const LOAD_ROWS: usize = 1024;
 pub(crate) const LOAD_BYTES: usize = 1 << 20;
 /// How long searches read the device when there was no memory for a collection.
 const RETRY_NS: u64 = 10_000_000_000;
+/// How long who is at work on a collection may take to give up.
+const GIVE_UP_NS: u64 = 1_000_000_000;
 /// Rows of a chunk of [`RowInfos`].
 const INFOS: usize = 1024;
 
@@ -507,6 +509,17 @@ pub(crate) fn window_rows(bytes: usize, row_bytes: usize) -> u32 {
     bytes.checked_div(row_bytes).unwrap_or(1).clamp(1, 1 << 20) as u32
 }
 
+/// What [`FileSystem::release_index_memory`] comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing could be let go of.
+    Nothing,
+    /// So many bytes were.
+    Bytes(u64),
+    /// Whoever is at work gives up, and lets go.
+    Soon,
+}
+
 impl Collection {
     /// Lets go of rows and graph, unless somebody is at work on them.
     fn try_unload(&self) -> bool {
@@ -649,21 +662,23 @@ impl FileSystem {
         if collection.memory.read().stage != Stage::Away {
             return self.take_in(collection);
         }
+        if self.is_memory_short() {
+            return self.load_later(collection);
+        }
         let mut loaded = Memory::boxed(&collection.schema)?;
         // From here on operations note what they do, and what they did before is read.
         collection.pending.write().start();
         let start_ns = self.host.clock.monotonic_ns();
         if let Err(error) = self.load_rows(collection, &mut loaded, executor) {
             collection.pending.write().stop();
-            if error != Error::OutOfMemory {
-                return Err(error);
-            }
-            // Others may want memory just now. What was taken is given back first.
+            // What was taken is given back first.
             drop(loaded);
-            let mut memory = collection.memory.write();
-            memory.stage = Stage::TooLarge;
-            memory.retry_ns = self.host.clock.monotonic_ns().saturating_add(RETRY_NS);
-            return Ok(());
+            collection.count_memory(0);
+            return match error {
+                // Others may want memory just now.
+                Error::OutOfMemory => self.load_later(collection),
+                _ => Err(error),
+            };
         }
         self.host.observer.loaded(&Loaded {
             collection: collection.schema.number,
@@ -678,6 +693,14 @@ impl FileSystem {
         core::mem::swap(&mut *memory, &mut *loaded);
         // With the lock still held: rows alone may lack one that has moved while they were read.
         self.take_in_to(collection, &mut memory)
+    }
+
+    /// Searches read the vectors from the device for a while.
+    fn load_later(&self, collection: &Collection) -> Result<()> {
+        let mut memory = collection.memory.write();
+        memory.stage = Stage::TooLarge;
+        memory.retry_ns = self.host.clock.monotonic_ns().saturating_add(RETRY_NS);
+        Ok(())
     }
 
     #[inline(never)] // its frame must not add to its caller's
@@ -729,6 +752,10 @@ impl FileSystem {
         executor: &dyn Executor,
     ) -> Result<()> {
         collection.check_alive()?;
+        collection.count_memory(memory.memory_bytes() as u64);
+        if self.is_memory_short() {
+            return Err(Error::OutOfMemory);
+        }
         if collection.pending.read().is_large(1) {
             self.apply_pending(collection, memory)?;
         }
@@ -744,23 +771,53 @@ impl FileSystem {
         })
     }
 
-    /// Lets go of the rows and the graph in memory of the largest collection that nobody is at work on;
-    /// the next search loads them. Returns how many bytes they took. It waits for no lock, as whoever is
-    /// short of memory must not: who has the lock may be waiting for memory.
-    pub fn release_index_memory(&self) -> u64 {
-        let Some(collections) = self.collections.try_read() else { return 0 };
+    /// Lets go of the rows and the graph in memory of the largest collection of at most `bytes_max` that
+    /// nobody is at work on; the next search loads them. It waits for no lock, as whoever is short of memory
+    /// must not: who has the lock may be waiting for memory. If it is `pressing`, as somebody cannot go on
+    /// without, whoever is at work on such a collection gives up soon, and none is loaded for a while.
+    pub fn release_index_memory(&self, bytes_max: u64, pressing: bool) -> Released {
+        let Some(collections) = self.collections.try_read() else { return Released::Nothing };
         let rank =
             |collection: &Collection| (collection.counted_memory(), collection.schema.number);
-        let mut below = (u64::MAX, 0);
+        let (mut below, mut at_work) = ((bytes_max, u32::MAX), false);
         loop {
             let loaded = collections.list.iter().map(|collection| (rank(collection), collection));
             let smaller = loaded.filter(|(rank, _)| rank.0 > 0 && *rank < below);
-            let Some((rank, collection)) = smaller.max_by_key(|(rank, _)| *rank) else { return 0 };
+            let Some((rank, collection)) = smaller.max_by_key(|(rank, _)| *rank) else { break };
             if collection.try_unload() {
-                return rank.0;
+                if pressing {
+                    self.note_short_memory();
+                }
+                return Released::Bytes(rank.0);
             }
-            below = rank;
+            (below, at_work) = (rank, true);
         }
+        if !pressing || !at_work {
+            return Released::Nothing;
+        }
+        // Who is at work may be the one who asks, and is not to be told so for ever.
+        let short_ns = self.short_memory_ns();
+        if short_ns.is_none() {
+            self.note_short_memory();
+        }
+        if short_ns.unwrap_or(0) < GIVE_UP_NS { Released::Soon } else { Released::Nothing }
+    }
+
+    fn note_short_memory(&self) {
+        let now_ns = self.host.clock.monotonic_ns();
+        self.memory_short_ns.store(now_ns.max(1), Ordering::Release);
+    }
+
+    /// How long ago somebody had to wait for memory, if that was not long ago.
+    fn short_memory_ns(&self) -> Option<u64> {
+        let short_ns = self.memory_short_ns.load(Ordering::Acquire);
+        let ago_ns = self.host.clock.monotonic_ns().saturating_sub(short_ns);
+        (short_ns != 0 && ago_ns < RETRY_NS).then_some(ago_ns)
+    }
+
+    /// Whether memory is left to others for a while.
+    pub(crate) fn is_memory_short(&self) -> bool {
+        self.short_memory_ns().is_some()
     }
 
     /// Lets go of the rows and the graph of a collection in memory; the next search loads them.

@@ -130,6 +130,8 @@ pub struct FileSystem {
     dirty_nodes_max: usize,
     /// The on-disk state is unknown, or another's: nothing is written any more.
     pub(crate) poisoned: AtomicBool,
+    /// When memory for collections was wanted back urgently; 0 for never.
+    pub(crate) memory_short_ns: AtomicU64,
     /// The failure of the device that poisoned it: errno, 0 for none, and byte offset. Stored before
     /// `poisoned`, once.
     failure: (AtomicI32, AtomicU64),
@@ -253,6 +255,7 @@ impl FileSystem {
             discard: options.discard,
             dirty_nodes_max: (cached_nodes / 2).clamp(DIRTY_NODES_MIN, DIRTY_NODES_MAX),
             poisoned: AtomicBool::new(false),
+            memory_short_ns: AtomicU64::new(0),
             failure: (AtomicI32::new(0), AtomicU64::new(0)),
             claimed: AtomicBool::new(false),
             unreaped: AtomicBool::new(false),

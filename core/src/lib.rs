@@ -87,6 +87,7 @@ pub use collection::{
     DEGREE_DEFAULT, MODEL_BYTES_MAX, Quantization,
 };
 pub use collection_graph::{GRAPH_ROWS_MIN, Maintenance};
+pub use collection_memory::Released;
 pub use directory::{DirectoryEntry, NewAttribute, NewInode};
 pub use dump::{DumpRecord, SuperblockCopy, dump_superblocks, kind_name};
 pub use error::{DeviceError, Error, Result};

@@ -718,28 +718,69 @@ fn memory_of_the_index_is_released_unless_it_is_in_use() {
     let bytes = world.fs.index_memory_bytes();
     assert!(bytes > 3000 * 16);
     // Who holds a lock is another thread than who is short of memory.
-    let release = |fs: &FileSystem| {
-        std::thread::scope(|s| s.spawn(|| fs.release_index_memory()).join().unwrap())
+    let release_some = |fs: &FileSystem, most, pressing| {
+        std::thread::scope(|s| s.spawn(|| fs.release_index_memory(most, pressing)).join().unwrap())
     };
+    let release = |fs: &FileSystem| release_some(fs, u64::MAX, false);
     {
         let _searching = collection.memory.read();
-        assert_eq!(release(&world.fs), 0);
+        assert_eq!(release(&world.fs), Released::Nothing);
     }
     {
         let _building = collection.build.write();
-        assert_eq!(release(&world.fs), 0);
+        assert_eq!(release(&world.fs), Released::Nothing);
     }
     {
         let _putting = collection.pending.read();
-        assert_eq!(release(&world.fs), 0);
+        assert_eq!(release(&world.fs), Released::Nothing);
     }
     assert_eq!(world.fs.index_memory_bytes(), bytes);
-    assert_eq!(release(&world.fs), bytes);
-    assert_eq!((world.fs.index_memory_bytes(), release(&world.fs)), (0, 0));
+    assert_eq!(release_some(&world.fs, bytes - 1, true), Released::Nothing);
+    assert_eq!(release_some(&world.fs, bytes, false), Released::Bytes(bytes));
+    assert_eq!((world.fs.index_memory_bytes(), release(&world.fs)), (0, Released::Nothing));
     assert!(!world.fs.collection_info(world.number).unwrap().loaded);
     // The next search reads it again, with what was put meanwhile.
     world.add_file();
     assert!(world.recall(10, SearchPlan::Graph) >= 90);
     let bytes = world.fs.index_memory_bytes();
-    assert_eq!((bytes > 0, release(&world.fs)), (true, bytes));
+    assert_eq!((bytes > 0, release(&world.fs)), (true, Released::Bytes(bytes)));
+}
+
+/// For a while, which the clock of these tests makes few looks at it.
+#[test]
+fn who_is_at_work_gives_way_to_who_lacks_memory() {
+    let mut world = World::new(22, 30, Metric::L2);
+    assert!(world.recall(10, SearchPlan::ExactAll) == 100);
+    let (number, fs) = (world.number, &world.fs);
+    let collection = fs.find_collection(number).unwrap();
+    let press =
+        || std::thread::scope(|s| s.spawn(|| fs.release_index_memory(u64::MAX, true)).join());
+    {
+        let _at_work = collection.build.write();
+        assert_eq!(press().unwrap(), Released::Soon);
+        assert_eq!(press().unwrap(), Released::Nothing, "it has taken long to give up");
+    }
+    assert_eq!(fs.maintain_collection(number, u64::MAX, &Serial).unwrap().inserted, 0);
+    assert!(matches!(press().unwrap(), Released::Bytes(bytes) if bytes > 0));
+    // It is not loaded again at once.
+    let query = world.vectors[0].2.clone();
+    let (report, _) = search(fs, &SearchRequest::nearest(number, &query, 1));
+    assert_eq!((report.plan, fs.index_memory_bytes()), (SearchPlan::ExactStreamed, 0));
+    (0..12).for_each(|_| assert!(fs.host.clock.monotonic_ns() > 0));
+    assert!(world.recall(10, SearchPlan::ExactAll) == 100);
+    assert_eq!(world.maintain().left, 0);
+    // Whoever loads it gives up in between.
+    world.fs.unload_collection(world.number).unwrap();
+    let (fs, number) = (&world.fs, world.number);
+    let mut turns = 0;
+    let mut want = || {
+        turns += 1;
+        if turns == 2 {
+            assert_eq!(fs.release_index_memory(u64::MAX, true), Released::Soon);
+        }
+    };
+    let executor = Between(std::sync::Mutex::new(&mut want));
+    let request = SearchRequest::nearest(number, &query, 1);
+    let report = fs.search(&request, &executor, &mut |_, _, _| true).unwrap();
+    assert_eq!((report.plan, fs.index_memory_bytes()), (SearchPlan::ExactStreamed, 0));
 }

@@ -5,7 +5,7 @@ use crate::boundary::{bytes, deliver, status};
 use crate::executor::InterruptibleExecutor;
 use core::ffi::c_void;
 use vexfs_core::{
-    CollectionInfo, CollectionOptions, Error, FileSystem, Maintenance, Quantization, Result,
+    CollectionInfo, CollectionOptions, Error, FileSystem, Maintenance, Quantization, Released, Result,
 };
 use vexfs_simd::{ElementType, Metric, Shape};
 
@@ -313,9 +313,18 @@ pub extern "C" fn vexfs_core_index_memory_bytes(file_system: &FileSystem) -> u64
     file_system.index_memory_bytes()
 }
 
-/// Lets go of the rows and the graph of the largest collection in memory that nobody is at work on,
-/// when the kernel is short of it. It waits for no lock. Returns how many bytes that was.
+/// Lets go of the rows and the graph of the largest collection in memory of at most `bytes_max` that nobody
+/// is at work on, when the kernel is short of it. It waits for no lock. Returns how many bytes that was, or
+/// -1 if whoever is at work on such a collection gives up soon, which is when it is `pressing`.
 #[unsafe(no_mangle)]
-pub extern "C" fn vexfs_core_release_index_memory(file_system: &FileSystem) -> u64 {
-    file_system.release_index_memory()
+pub extern "C" fn vexfs_core_release_index_memory(
+    file_system: &FileSystem,
+    bytes_max: u64,
+    pressing: bool,
+) -> i64 {
+    match file_system.release_index_memory(bytes_max, pressing) {
+        Released::Nothing => 0,
+        Released::Bytes(bytes) => bytes as i64,
+        Released::Soon => -1,
+    }
 }
