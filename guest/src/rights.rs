@@ -5,6 +5,7 @@
 //! from round to round. `VEXFS_SEED` has another tree, `VEXFS_ROUNDS` more rounds. Where Smack runs, users and
 //! files have labels too, with rules between them that change as well.
 
+mod elsewhere;
 mod mapped;
 mod user;
 mod world;
@@ -29,6 +30,7 @@ pub const TESTS: &[MountTest] = &[
     ("every_user_is_told_what_that_user_can_open", every_user_is_told_what_that_user_can_open),
     ("without_access_control_lists_modes_alone_count", modes_alone_count),
     ("a_mount_that_maps_owners_tells_what_it_opens", mapped_owners_count),
+    ("root_of_a_namespace_is_told_what_it_can_open", elsewhere::root_elsewhere),
 ];
 
 /// Of labels, where Smack runs.
