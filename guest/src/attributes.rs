@@ -2,7 +2,7 @@
 //! What is known of files: times, owners, flags, extended attributes, access control lists.
 
 use crate::Test;
-use crate::support::{create, drop_caches, errno, map, noise, unmap};
+use crate::support::{acl, create, drop_caches, errno, map, noise, unmap};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, StatxFlags, Timespec, Timestamps,
     XattrFlags,
@@ -194,17 +194,6 @@ fn extended_attributes_in_every_namespace(dir: &Path) {
     rustix::fs::removexattr(&path, "user.large").expect("remove");
     assert_eq!(errno(get("user.large")), libc::ENODATA);
     assert_eq!(errno(rustix::fs::removexattr(&path, "user.large")), libc::ENODATA);
-}
-
-/// An access control list as setxattr(2) takes it: version 2, and (tag, permissions, id) each.
-pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(permissions.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 pub const NOBODY: u32 = u32::MAX;

@@ -2,7 +2,7 @@
 //! Names: made, listed, moved and removed; file handles.
 
 use crate::Test;
-use crate::support::{Numbers, c_string, create, drop_caches, errno};
+use crate::support::{Numbers, c_string, create, drop_caches, errno, list};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -89,34 +89,6 @@ fn links_are_counted(dir: &Path) {
     fs::create_dir(dir.join("d")).expect("mkdir");
     assert!(fs::hard_link(dir.join("d"), dir.join("e")).is_err());
     assert!(fs::remove_dir(dir).is_err());
-}
-
-/// Names and positions from `position` on, at most `most`, as getdents64(2) gives them.
-fn list(directory: &File, position: i64, most: usize) -> Vec<(String, i64)> {
-    let mut entries = Vec::new();
-    let mut buffer = vec![0u8; 2048];
-    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(position as u64)).expect("seek");
-    while entries.len() < most {
-        // SAFETY: the buffer is as long as is said.
-        let bytes = unsafe {
-            let (start, length) = (buffer.as_mut_ptr(), buffer.len());
-            libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), start, length)
-        };
-        assert!(bytes >= 0, "{}", std::io::Error::last_os_error());
-        let mut rest = &buffer[..bytes as usize];
-        if rest.is_empty() {
-            break;
-        }
-        while !rest.is_empty() {
-            let next = i64::from_ne_bytes(rest[8..16].try_into().expect("eight bytes"));
-            let length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let name = rest[19..length].split(|byte| *byte == 0).next().unwrap_or(&[]);
-            entries.push((String::from_utf8_lossy(name).into_owned(), next));
-            rest = &rest[length..];
-        }
-    }
-    entries.truncate(most);
-    entries
 }
 
 fn listing_goes_on_where_it_stopped(dir: &Path) {

@@ -2,8 +2,10 @@
 //! Mounting: options, again with others, freezing, shutting down, what is not a VexFS.
 
 use crate::MountTest;
-use crate::attributes::{NOBODY, acl};
-use crate::support::{Mounted, assert_same, content, create, drop_caches, noise, place_of, run};
+use crate::attributes::NOBODY;
+use crate::support::{
+    Mounted, acl, assert_same, content, create, drop_caches, noise, place_of, run,
+};
 use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;

@@ -192,3 +192,42 @@ pub fn place_of(file: &File) -> u64 {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     map[5]
 }
+
+/// Names and positions from `position` on, at most `most`, as getdents64(2) gives them.
+pub fn list(directory: &File, position: i64, most: usize) -> Vec<(String, i64)> {
+    let mut entries = Vec::new();
+    let mut buffer = vec![0u8; 2048];
+    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(position as u64)).expect("seek");
+    while entries.len() < most {
+        // SAFETY: the buffer is as long as is said.
+        let bytes = unsafe {
+            let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+            libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), start, length)
+        };
+        assert!(bytes >= 0, "{}", std::io::Error::last_os_error());
+        let mut rest = &buffer[..bytes as usize];
+        if rest.is_empty() {
+            break;
+        }
+        while !rest.is_empty() {
+            let next = i64::from_ne_bytes(rest[8..16].try_into().expect("eight bytes"));
+            let length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
+            let name = rest[19..length].split(|byte| *byte == 0).next().unwrap_or(&[]);
+            entries.push((String::from_utf8_lossy(name).into_owned(), next));
+            rest = &rest[length..];
+        }
+    }
+    entries.truncate(most);
+    entries
+}
+
+/// An access control list as setxattr(2) takes it: version 2, and (tag, permissions, id) each.
+pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}

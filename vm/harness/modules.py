@@ -9,7 +9,7 @@ from harness import packages
 
 # What a guest can load on demand, besides what these depend on and what is built in.
 CHOSEN = ("crc32c_intel", "dm_delay", "dm_dust", "dm_flakey", "dm_log_writes", "dm_snapshot",
-          "dm_thin_pool", "libcrc32c")
+          "dm_thin_pool", "libcrc32c", "nfsd", "nfsv3", "nfsv4")
 
 
 def prepare(root, release):
