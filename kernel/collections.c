@@ -47,6 +47,17 @@ static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collec
 	memcpy(out->model, in->model, out->model_bytes);
 }
 
+/* Zeros in place of numbers that tell of files that a caller may not read. */
+static void hide_counts(struct vexfs_ioc_collection *collection, const struct file *file)
+{
+	collection->counted = vexfs_may_count(file);
+	if (collection->counted)
+		return;
+	collection->rows = collection->indexed = collection->unindexed = collection->damaged = 0;
+	collection->memory_bytes = collection->stored_bytes = 0;
+	collection->loaded = 0;
+}
+
 static bool describe_one(void *context, const struct vexfs_collection *collection)
 {
 	describe(context, collection);
@@ -87,7 +98,7 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	if (args->flags || wanted->rows || wanted->indexed || wanted->unindexed || wanted->damaged ||
 	    wanted->memory_bytes || wanted->stored_bytes || wanted->created_seconds ||
 	    wanted->number || wanted->loaded || wanted->graph_damaged || wanted->name_bytes ||
-	    wanted->model_bytes || memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
+	    wanted->model_bytes || wanted->counted || memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
 	    !is_padded(wanted->name, sizeof(wanted->name)) ||
 	    !is_padded(wanted->model, sizeof(wanted->model)))
 		goto out;
@@ -117,6 +128,7 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	/* It is made, even if by now another dropped it or memory is short: its number is told at least. */
 	wanted->number = number;
 	vexfs_describe_collection(sb, number, wanted);
+	hide_counts(wanted, file);
 	error = vexfs_give(argument, args, sizeof(*args));
 out:
 	kfree(args);
@@ -124,6 +136,7 @@ out:
 }
 
 struct collection_list {
+	const struct file *file;
 	struct vexfs_ioc_collection *out;
 	u32 after;
 	u32 count;
@@ -138,7 +151,8 @@ static bool note_collection(void *context, const struct vexfs_collection *collec
 		return true;
 	if (list->count == list->most)
 		return false;
-	describe(&list->out[list->count++], collection);
+	describe(&list->out[list->count], collection);
+	hide_counts(&list->out[list->count++], list->file);
 	return true;
 }
 
@@ -146,7 +160,7 @@ int vexfs_command_collection_list(struct file *file, void __user *argument)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
 	struct vexfs_ioc_collection_list args;
-	struct collection_list list = {};
+	struct collection_list list = { .file = file };
 	int error = TAKE(args, argument);
 
 	if (error)
@@ -193,7 +207,11 @@ int vexfs_command_collection_show(struct file *file, void __user *argument)
 	if (!number)
 		error = vexfs_core_collection_number(VEXFS_SB(sb)->core, wanted->name,
 						     strlen(wanted->name), &number);
-	error = error ?: vexfs_describe_collection(sb, number, wanted) ?: vexfs_give(argument, args, sizeof(*args));
+	error = error ?: vexfs_describe_collection(sb, number, wanted);
+	if (error)
+		goto out;
+	hide_counts(wanted, file);
+	error = vexfs_give(argument, args, sizeof(*args));
 out:
 	kfree(args);
 	return error;

@@ -41,13 +41,14 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument);
 int vexfs_command_collection_drop(struct file *file, void __user *argument);
 
 /* vectors.c */
-void vexfs_describe_vector(struct vexfs_ioc_vector *out, const struct vexfs_vector *in);
+void vexfs_describe_vector(struct vexfs_ioc_vector *out, const struct vexfs_vector *in, bool counted);
 int vexfs_command_put(struct file *file, void __user *argument);
 int vexfs_command_get(struct file *file, void __user *argument);
 int vexfs_command_remove(struct file *file, void __user *argument);
 int vexfs_command_list(struct file *file, void __user *argument);
 
 /* search.c */
+bool vexfs_may_count(const struct file *file);
 int vexfs_command_rows(struct file *file, void __user *argument);
 int vexfs_command_search(struct file *file, void __user *argument);
 int vexfs_command_paths(struct file *file, void __user *argument);

@@ -36,7 +36,7 @@ int vexfs_command_info(struct file *file, void __user *argument)
 		.created_seconds = status.created_seconds,
 		.published_seconds = status.published_seconds,
 		.cache_bytes = status.cache_bytes,
-		.index_bytes = sums.bytes,
+		.index_bytes = vexfs_may_count(file) ? sums.bytes : 0,
 		.searches = atomic64_read(&super->searches),
 		.errors = atomic64_read(&super->errors),
 		.block_bytes = status.block_bytes,

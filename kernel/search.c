@@ -31,6 +31,20 @@ static bool is_above_others_elsewhere(const struct super_block *sb)
 }
 
 /*
+ * Whether the caller may read every file, or else the device itself, and so may know how many vectors there
+ * are of whatever file.
+ */
+bool vexfs_may_count(const struct file *file)
+{
+	const struct super_block *sb = file_inode(file)->i_sb;
+
+	if (ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN))
+		return true;
+	return !VEXFS_SB(sb)->labelled && !is_idmapped_mnt(file->f_path.mnt) &&
+	       reads_everything(sb->s_user_ns);
+}
+
+/*
  * Fills in who asks, unless that is somebody above permissions, and who is to be asked besides. drop_query()
  * frees it.
  */
@@ -88,7 +102,51 @@ struct row_list {
 	u32 *rows;
 	u32 count;
 	u32 most;
+	bool counted;
 };
+
+/*
+ * A row's number tells how many are before it, which may be of files that the caller may not read. So what is
+ * told in its place is another, which follows from a key of the mount: four rounds of Feistel's. 0 is the
+ * beginning, and no row's.
+ */
+static u32 scrambled(const struct vexfs_super *super, u32 row)
+{
+	u16 left = row >> 16, right = row;
+	u32 round;
+
+	for (round = 0; round < 4; round++) {
+		u16 next = left ^ hsiphash_2u32(round, right, &super->row_key);
+
+		left = right;
+		right = next;
+	}
+	return (u32)left << 16 | right;
+}
+
+static u32 unscrambled(const struct vexfs_super *super, u32 told)
+{
+	u16 left = told >> 16, right = told;
+	u32 round;
+
+	for (round = 4; round-- > 0;) {
+		u16 before = right ^ hsiphash_2u32(round, left, &super->row_key);
+
+		right = left;
+		left = before;
+	}
+	return (u32)left << 16 | right;
+}
+
+static u32 told_row(const struct vexfs_super *super, u32 row)
+{
+	return scrambled(super, row) ?: scrambled(super, 0);
+}
+
+static u32 row_of(const struct vexfs_super *super, u32 told)
+{
+	return !told ? 0 : unscrambled(super, told == scrambled(super, 0) ? 0 : told);
+}
 
 static int make_row_list(struct row_list *list, u32 most)
 {
@@ -114,7 +172,7 @@ static bool note_row(void *context, const struct vexfs_vector *vector)
 		return false;
 	list->rows[list->count] = vector->row;
 	list->inodes[list->count] = vector->inode;
-	vexfs_describe_vector(&list->vectors[list->count++], vector);
+	vexfs_describe_vector(&list->vectors[list->count++], vector, list->counted);
 	return true;
 }
 
@@ -154,7 +212,7 @@ static int keep_readable(struct vexfs_core *core, const struct vexfs_query *quer
 static int list_rows(struct vexfs_core *core, const struct vexfs_query *query, u32 from,
 		     struct row_list *kept)
 {
-	struct row_list all = {};
+	struct row_list all = { .counted = kept->counted };
 	int error = make_row_list(&all, min(kept->most + 1, ROWS_AT_ONCE));
 
 	while (!error) {
@@ -173,8 +231,9 @@ int vexfs_command_rows(struct file *file, void __user *argument)
 {
 	struct inode *dir = file_inode(file);
 	struct super_block *sb = dir->i_sb;
+	struct vexfs_super *super = VEXFS_SB(sb);
 	struct vexfs_query query = { .scope = dir->i_ino };
-	struct row_list list = {};
+	struct row_list list = { .counted = vexfs_may_count(file) };
 	struct vexfs_ioc_rows args;
 	int error = TAKE(args, argument);
 
@@ -188,7 +247,7 @@ int vexfs_command_rows(struct file *file, void __user *argument)
 	error = make_row_list(&list, min_t(u32, args.count, VEXFS_COUNT_MAX)) ?:
 		set_caller(&query, file);
 	if (!error)
-		error = list_rows(VEXFS_SB(sb)->core, &query, args.from, &list);
+		error = list_rows(super->core, &query, row_of(super, args.from), &list);
 	if (error >= 0) {
 		args.more = error;
 		error = 0;
@@ -196,7 +255,7 @@ int vexfs_command_rows(struct file *file, void __user *argument)
 	vexfs_check(sb, error, "collection", args.collection);
 	args.count = list.count;
 	if (list.count)
-		args.from = list.rows[list.count - 1] + 1;
+		args.from = told_row(super, list.rows[list.count - 1] + 1);
 	if (!error && (copy_to_user(u64_to_user_ptr(args.vectors), list.vectors,
 				    list.count * sizeof(*list.vectors)) ||
 		       copy_to_user(u64_to_user_ptr(args.inodes), list.inodes,

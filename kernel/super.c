@@ -8,6 +8,7 @@
 #include <linux/fs_parser.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/random.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
@@ -509,6 +510,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	INIT_DELAYED_WORK(&super->commit, commit_work);
 	INIT_DELAYED_WORK(&super->index_work, vexfs_index_work);
 	super->index_unloaded = true;
+	get_random_bytes(&super->row_key, sizeof(super->row_key));
 	ratelimit_state_init(&super->told, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 	INIT_WORK(&super->shut_down, shut_down);
 	INIT_WORK(&super->io_work, vexfs_io_work);

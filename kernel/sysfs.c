@@ -133,6 +133,12 @@ static ssize_t errors_show(struct vexfs_super *super, char *out)
 		.attribute = { .name = #what, .mode = 0444 },                                      \
 		.show = what##_show,                                                               \
 	}
+/* Of all files' vectors: not for everybody. */
+#define ROOT_ONLY(what)                                                                            \
+	static struct vexfs_attribute what##_attribute = {                                         \
+		.attribute = { .name = #what, .mode = 0400 },                                      \
+		.show = what##_show,                                                               \
+	}
 #define READ_WRITE(what)                                                                           \
 	static struct vexfs_attribute what##_attribute = {                                         \
 		.attribute = { .name = #what, .mode = 0644 },                                      \
@@ -149,11 +155,11 @@ READ_ONLY(block_bytes);
 READ_ONLY(inodes);
 READ_ONLY(cache_bytes);
 READ_ONLY(collections);
-READ_ONLY(vectors);
-READ_ONLY(vectors_indexed);
-READ_ONLY(vectors_unindexed);
-READ_ONLY(index_bytes);
-READ_ONLY(index_damage);
+ROOT_ONLY(vectors);
+ROOT_ONLY(vectors_indexed);
+ROOT_ONLY(vectors_unindexed);
+ROOT_ONLY(index_bytes);
+ROOT_ONLY(index_damage);
 READ_ONLY(index_state);
 READ_WRITE(index_paused);
 READ_WRITE(index_step_rows);

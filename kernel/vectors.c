@@ -100,14 +100,15 @@ out:
 	return error;
 }
 
-void vexfs_describe_vector(struct vexfs_ioc_vector *out, const struct vexfs_vector *in)
+/* Its place among all that were put is for who is told how many there are (`counted`). */
+void vexfs_describe_vector(struct vexfs_ioc_vector *out, const struct vexfs_vector *in, bool counted)
 {
 	*out = (struct vexfs_ioc_vector){
 		.offset = in->offset,
 		.length = in->length,
 		.content_version = in->content_version,
 		.tag = in->tag,
-		.sequence = in->sequence,
+		.sequence = counted ? in->sequence : 0,
 		.collection = in->collection,
 		.chunk = in->chunk,
 		.fresh = in->fresh,
@@ -145,7 +146,7 @@ int vexfs_command_get(struct file *file, void __user *argument)
 	if (error)
 		return error;
 	args.data_bytes = bytes;
-	vexfs_describe_vector(&args.vector, &vector);
+	vexfs_describe_vector(&args.vector, &vector, vexfs_may_count(file));
 	return GIVE(args, argument);
 }
 
@@ -178,6 +179,7 @@ struct vector_list {
 	u32 most;
 	u64 skip;
 	u64 total;
+	bool counted;
 };
 
 static bool note_vector(void *context, const struct vexfs_vector *vector)
@@ -185,7 +187,7 @@ static bool note_vector(void *context, const struct vexfs_vector *vector)
 	struct vector_list *list = context;
 
 	if (list->total++ >= list->skip && list->count < list->most)
-		vexfs_describe_vector(&list->out[list->count++], vector);
+		vexfs_describe_vector(&list->out[list->count++], vector, list->counted);
 	return true;
 }
 
@@ -194,7 +196,7 @@ int vexfs_command_list(struct file *file, void __user *argument)
 	struct inode *inode = file_inode(file);
 	struct vexfs_inode_fields fields;
 	struct vexfs_ioc_list args;
-	struct vector_list list = {};
+	struct vector_list list = { .counted = vexfs_may_count(file) };
 	int error = TAKE(args, argument);
 
 	if (error)

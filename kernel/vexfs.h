@@ -11,6 +11,7 @@
 #include <linux/printk.h>
 #include <linux/ratelimit.h>
 #include <linux/shrinker.h>
+#include <linux/siphash.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -52,6 +53,7 @@ struct vexfs_super {
 	struct vexfs_device device;
 	struct vexfs_options options;
 	u32 inline_bytes_max;
+	hsiphash_key_t row_key; /* of what is told in place of rows' numbers */
 	bool labelled; /* security modules judge files by labels */
 	struct delayed_work commit;
 	/* Bios whose data arrived, or were written, and what is to be done with them. */

@@ -66,7 +66,7 @@ struct vexfs_ioc_info {
 	__s64 created_seconds;     /* out: since 1970 */
 	__s64 published_seconds;   /* out */
 	__u64 cache_bytes;         /* out: of memory for tree nodes */
-	__u64 index_bytes;         /* out: of memory for vectors and graphs */
+	__u64 index_bytes;         /* out: of memory for vectors and graphs, to who may read every file */
 	__u64 searches;            /* out: answered since mounting, each of one query or many */
 	__u64 errors;              /* out: damage and failures met since mounting */
 	__u32 block_bytes;         /* out */
@@ -85,7 +85,10 @@ struct vexfs_ioc_info {
 	__u32 reserved;
 };
 
-/* A collection. */
+/*
+ * A collection. How much is in it, which is all up to `stored_bytes`, is told to whoever may read every file;
+ * others are told zeros.
+ */
 struct vexfs_ioc_collection {
 	__u64 rows;          /* vectors */
 	__u64 indexed;       /* of these, in the search graph */
@@ -105,7 +108,8 @@ struct vexfs_ioc_collection {
 	__u8 graph_damaged;  /* 1 if the stored graph was damaged and is being built anew */
 	__u8 name_bytes;
 	__u8 model_bytes;
-	__u8 reserved[3];
+	__u8 counted;        /* 1 if the caller is told how much is in it */
+	__u8 reserved[2];
 	char name[256];      /* UTF-8, ended by a zero */
 	char model[256];     /* what made the vectors, in words; UTF-8 */
 };
@@ -175,7 +179,7 @@ struct vexfs_ioc_vector {
 	__u64 content_version; /* of the file, that it was made from; put: 0 for the present one */
 	__u64 tag;             /* the user's */
 	__u8 digest[VEXFS_DIGEST_BYTES]; /* the user's, of the passage; zeros when there is none */
-	__u64 sequence;        /* place of its put among the collection's; put: 0 */
+	__u64 sequence;        /* place of its put among the collection's, to who may read every file; put: 0 */
 	__u32 collection;      /* its number; put: 0 */
 	__u32 chunk;           /* a number within file and collection */
 	__u32 fresh;           /* 1 if the file still has that content; put: 0 */
@@ -251,7 +255,8 @@ struct vexfs_ioc_list {
 /*
  * Lists the vectors of a collection, of all files that the caller may read, from row `from` on; on a
  * directory, and only those below it. What the caller may not read is passed over: `count` is as many as
- * are wanted while there are so many, and `more` and `from` tell of no others.
+ * are wanted while there are so many, and `more` and `from` (which holds until it is unmounted) tell of no
+ * others.
  * Errors: ENOENT (the collection), ENOTDIR.
  */
 struct vexfs_ioc_rows {

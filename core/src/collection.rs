@@ -90,6 +90,8 @@ pub struct CollectionInfo {
     pub build_effort: u32,
     /// When it was made.
     pub created: Timestamp,
+    /// Whether the following is told; zeros otherwise. A kernel does not tell those who may not read all.
+    pub counted: bool,
     /// Vectors stored.
     pub rows: u64,
     /// Of these, vectors in the graph. Zero while the collection is not in memory and has no
@@ -638,6 +640,7 @@ impl FileSystem {
             degree: schema.parameters.degree,
             build_effort: u32::from(schema.parameters.effort),
             created: schema.created,
+            counted: true,
             rows: counts.rows,
             indexed: counts.rows.saturating_sub(unindexed),
             unindexed,

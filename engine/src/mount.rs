@@ -268,6 +268,7 @@ impl Mount {
             degree: info.degree,
             build_effort: info.build_effort,
             created: Timestamp { seconds: info.created_seconds, nanoseconds: 0 },
+            counted: info.counted != 0,
             rows: info.rows,
             indexed: info.indexed,
             unindexed: info.unindexed,

@@ -203,8 +203,10 @@ pub struct Collection {
     pub name_bytes: u8,
     /// Bytes of the model.
     pub model_bytes: u8,
+    /// 1 if the caller is told how much is in it, and not zeros.
+    pub counted: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// UTF-8, ended by a zero.
     pub name: [u8; 256],
     /// What made the vectors, in words; UTF-8.

@@ -65,7 +65,7 @@ fn the_crate_says() -> Saying {
         "vexfs_ioc_collection" Collection {
             rows indexed unindexed damaged memory_bytes stored_bytes created_seconds number
             dimension build_effort degree element metric quantization loaded graph_damaged
-            name_bytes model_bytes reserved name model
+            name_bytes model_bytes counted reserved name model
         }
         "vexfs_ioc_collection_create" CollectionCreate { size flags collection }
         "vexfs_ioc_collection_list" CollectionList { size flags collections count after }

@@ -173,8 +173,15 @@ impl Create {
     }
 }
 
+/// How much is in a collection, which a kernel tells only to who may read every file.
+fn told(info: &CollectionInfo, count: String) -> String {
+    if info.counted { count } else { "-".to_owned() }
+}
+
 /// A collection as JSON.
 fn to_json(info: &CollectionInfo) -> Value {
+    // What is not told is null.
+    let count = |count: u64| info.counted.then_some(count);
     let fields = json!({
         "number": info.number,
         "dimension": info.shape.dimension,
@@ -184,12 +191,12 @@ fn to_json(info: &CollectionInfo) -> Value {
         "degree": info.degree,
         "build_effort": info.build_effort,
         "created": info.created.seconds,
-        "vectors": info.rows,
-        "indexed": info.indexed,
-        "unindexed": info.unindexed,
-        "memory_bytes": info.memory_bytes,
-        "stored_bytes": info.stored_bytes,
-        "damaged": info.damaged,
+        "vectors": count(info.rows),
+        "indexed": count(info.indexed),
+        "unindexed": count(info.unindexed),
+        "memory_bytes": count(info.memory_bytes),
+        "stored_bytes": count(info.stored_bytes),
+        "damaged": count(info.damaged),
         "graph_damaged": info.graph_damaged,
     });
     with_path(with_path(fields, "name", &info.name), "model", &info.model)
@@ -210,10 +217,10 @@ impl List {
             lines.push(to_json(&info));
             table.row(vec![
                 escape_name(&info.name),
-                info.rows.to_string(),
-                info.unindexed.to_string(),
+                told(&info, info.rows.to_string()),
+                told(&info, info.unindexed.to_string()),
                 shape_text(&info.shape),
-                human_bytes(info.stored_bytes),
+                told(&info, human_bytes(info.stored_bytes)),
                 escape_name(&info.model),
             ]);
         }
@@ -235,13 +242,13 @@ impl Named {
         row("name", escape_name(&info.name));
         row("shape", shape_text(&info.shape));
         row("model", escape_name(&info.model));
-        row("vectors", info.rows.to_string());
-        row("in the graph", info.indexed.to_string());
-        row("not in the graph", info.unindexed.to_string());
+        row("vectors", told(&info, info.rows.to_string()));
+        row("in the graph", told(&info, info.indexed.to_string()));
+        row("not in the graph", told(&info, info.unindexed.to_string()));
         row("quantization", quantization_name(info.quantization).to_owned());
         row("graph degree", info.degree.to_string());
         row("build effort", info.build_effort.to_string());
-        row("stored", human_bytes(info.stored_bytes));
+        row("stored", told(&info, human_bytes(info.stored_bytes)));
         if info.damaged > 0 {
             row("damaged vectors", info.damaged.to_string());
         }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! Root of a user namespace, who is above permissions of files whose owner and group the namespace knows.
 
+use crate::commands::rows;
 use crate::support::Mounted;
-use crate::vectors::{DIMENSION, create_collection, put, search, vectors};
+use crate::vectors::{DIMENSION, command, create_collection, put, search, vectors};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write, pipe};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use vexfs_uapi::{CollectionShow, Command};
 
 /// Whom the namespace knows; the first is root there.
 const KNOWN_UIDS: &str = "0 1001 1\n1 1002 1\n";
@@ -33,6 +35,16 @@ fn found_is_opened(top: &Path, collection: u32) -> usize {
         .map(|path| path.metadata().expect("stat").ino())
         .collect();
     assert_eq!(found, opened);
+    // How many vectors there are of other files is not told, nor hinted at.
+    let mut show = CollectionShow::new();
+    show.collection.number = collection;
+    command(&directory, &mut show).expect("VEXFS_IOC_COLLECTION_SHOW");
+    assert_eq!((show.collection.counted, show.collection.rows), (0, 0));
+    let (first, listed) = rows(&directory, collection, 0, 1).expect("VEXFS_IOC_ROWS");
+    let (last, more) = rows(&directory, collection, first.from, 1).expect("VEXFS_IOC_ROWS");
+    assert_eq!((first.more, last.more, listed.len(), more.len()), (1, 0, 1, 1));
+    assert!(listed.iter().chain(&more).all(|(vector, _)| vector.sequence == 0));
+    assert!(first.from > 9 && last.from > 9, "rows {} and {}", first.from, last.from);
     found.len()
 }
 
