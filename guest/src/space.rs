@@ -4,6 +4,7 @@
 use crate::Test;
 use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("what_is_overwritten_counts_once", what_is_overwritten_counts_once),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
     ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
+    ("mapped_stores_without_space_are_told_by_a_signal", mapped_stores_without_space),
 ];
 
 fn holes_are_found(dir: &Path) {
@@ -325,4 +327,120 @@ fn given_space_takes_writes_on_a_full_disk(dir: &Path) {
     rustix::fs::sync();
     file.write_all_at(b"again", 5000).expect("written space is copied on write");
     file.sync_all().expect("fsync");
+}
+
+/// Memory that is a file's bytes.
+struct Window {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Window {
+    fn new(file: &File, length: usize) -> Self {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a new mapping, to which there will be no references.
+        let start =
+            unsafe { rustix::mm::mmap(anywhere, length, protection, MapFlags::SHARED, file, 0) };
+        Self { start: start.expect("mmap").cast(), length }
+    }
+
+    /// A program stores a byte; whether it can, or is ended by SIGBUS.
+    fn store(&self, at: usize, value: u8) -> bool {
+        // SAFETY: the child does nothing but store within the mapping and end.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: as above.
+            unsafe {
+                self.start.add(at).write_volatile(value);
+                libc::_exit(0)
+            }
+        }
+        let mut status = 0;
+        // SAFETY: the child is this process's own, and not waited for yet.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGBUS;
+        assert!(killed || status == 0, "the child ended with {status:#x}");
+        !killed
+    }
+
+    /// The kernel stores a byte, the first of a file; whether it can.
+    fn receive(&self, at: usize, from: &File) -> bool {
+        // SAFETY: it writes one byte within the mapping, to which there are no references.
+        let received = unsafe { libc::pread(from.as_raw_fd(), self.start.add(at).cast(), 1, 0) };
+        let error = std::io::Error::last_os_error();
+        assert!(received == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
+        received == 1
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of this, to which there are no references.
+        unsafe { rustix::mm::munmap(self.start.cast(), self.length) }.expect("munmap");
+    }
+}
+
+fn mapped_stores_without_space(dir: &Path) {
+    const PAGE: usize = 4096;
+    const LENGTH: usize = 64 << 20;
+    rustix::fs::sync();
+    let byte = File::from(
+        rustix::fs::memfd_create("byte", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd_create"),
+    );
+    byte.write_all_at(&[7], 0).expect("write");
+    let path = dir.join("sparse");
+    let sparse = create(&path);
+    sparse.set_len(LENGTH as u64).expect("truncate");
+    let mut model = vec![0; LENGTH];
+    let window = Window::new(&sparse, LENGTH);
+    assert!(window.store(0, 1), "while there is space");
+    let given_path = dir.join("given");
+    let given = create(&given_path);
+    let give = |file: &File, at, length| {
+        rustix::fs::fallocate(file, FallocateFlags::empty(), at, length).is_ok()
+    };
+    assert!(give(&given, 0, 2 * PAGE as u64));
+    let (rest_path, mut length) = (dir.join("rest"), 0);
+    let rest = create(&rest_path);
+    for piece in [64 << 20, 1 << 20, 64 << 10, 4 << 10] {
+        while give(&rest, length, piece) {
+            length += piece;
+        }
+    }
+    // What was kept back for something else may still be had, but not for long, and none of it is
+    // taken in vain.
+    let refused = (1..LENGTH / PAGE).find(|page| {
+        let received = window.receive(page * PAGE, &byte);
+        model[page * PAGE] = if received { 7 } else { 0 };
+        !received
+    });
+    let hole = refused.expect("a full disk") * PAGE;
+    assert!(!window.store(hole, 2) && !window.store(LENGTH - 1, 2), "there is no space");
+    // What is dirty has its space, and so has what was given.
+    assert!(window.store(1, 3), "a dirty page");
+    (model[0], model[1]) = (1, 3);
+    assert!(Window::new(&given, 2 * PAGE).store(PAGE, 4), "given space");
+    sparse.sync_all().and_then(|()| given.sync_all()).expect("fsync");
+    // What is written goes elsewhere when it changes; if that is refused, it is said.
+    if window.store(2, 5) {
+        model[2] = 5;
+    }
+    for from in ["cached", "from the device"] {
+        assert_same(&content(&path), &model, from);
+        let bytes = content(&given_path);
+        assert_eq!((bytes[PAGE], bytes.iter().filter(|byte| **byte != 0).count()), (4, 1));
+        sparse.sync_all().expect("fsync");
+        drop_caches();
+    }
+    fs::remove_file(&rest_path).expect("remove");
+    drop(rest);
+    rustix::fs::sync();
+    for (at, value) in [(hole, 8), (LENGTH - 1, 9), (3, 10)] {
+        assert!(window.store(at, value), "there is space again");
+        model[at] = value;
+    }
+    sparse.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &model, "after there was space again");
 }
