@@ -25,6 +25,7 @@ mod rights;
 mod space;
 mod support;
 mod traces;
+mod unloading;
 mod vectors;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         ioctls::TESTS,
         interrupts::TESTS,
         traces::TESTS,
+        unloading::TESTS,
         // A kernel without Smack has nothing for them to meet.
         if labels::smack_runs() { rights::LABEL_TESTS } else { &[] },
     ];
