@@ -24,6 +24,7 @@ mod mount;
 mod rights;
 mod space;
 mod support;
+mod sysfs;
 mod traces;
 mod unloading;
 mod vectors;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         mount::TESTS,
+        sysfs::TESTS,
         footprint::TESTS,
         rights::TESTS,
         fuzz::TESTS,

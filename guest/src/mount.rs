@@ -32,7 +32,6 @@ pub const TESTS: &[MountTest] = &[
     ("other_devices_are_refused", other_devices_are_refused),
     ("the_tools_and_the_kernel_agree", the_tools_and_the_kernel_agree),
     ("labels_are_set_and_kept", labels_are_set_and_kept),
-    ("sysfs_tells_of_it", sysfs_tells_of_it),
 ];
 
 fn shown(mounted: &Mounted) -> String {
@@ -421,26 +420,4 @@ fn labels_are_set_and_kept(mounted: &Mounted) {
     assert_eq!(call(GET_LABEL, &mut told), 0);
     assert_eq!(told, label);
     mounted.unmount();
-}
-
-fn sysfs_tells_of_it(mounted: &Mounted) {
-    mounted.mount("");
-    let below = || {
-        let mut all =
-            fs::read_dir("/sys/fs/vexfs").expect("sysfs").map(|entry| entry.expect("entry"));
-        all.find(|entry| entry.file_name() != "features").map(|entry| entry.path())
-    };
-    let own = below().expect("a directory of its own");
-    let value = |name: &str| fs::read_to_string(own.join(name)).expect(name).trim().to_owned();
-    let number = |name: &str| value(name).parse::<u64>().expect(name);
-    let generation = number("generation");
-    fs::write(mounted.directory.join("f"), b"x").expect("write");
-    rustix::fs::sync();
-    assert!(number("generation") > generation);
-    assert!(number("blocks_free") <= number("blocks") && number("inodes") == 2);
-    fs::write(own.join("index_paused"), "1").expect("pause");
-    assert_eq!(value("index_state"), "paused");
-    fs::write(own.join("index_paused"), "0").expect("go on");
-    mounted.unmount();
-    assert!(below().is_none());
 }
