@@ -362,8 +362,9 @@ static int direct_replace(struct inode *inode, struct vexfs_direct *direct, loff
 	}
 	if (!error)
 		error = direct_store(inode, direct, pos, bytes);
-	/* Whatever the cache holds of it is old now. */
-	invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT, (pos + bytes - 1) >> PAGE_SHIFT);
+	/* Whatever the cache holds of it is old now; of what has to stay there, fsync(2) tells. */
+	if (invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT, (pos + bytes - 1) >> PAGE_SHIFT))
+		errseq_set(&mapping->wb_err, -EIO);
 	if (!error && pos + bytes > i_size_read(inode))
 		i_size_write(inode, pos + bytes);
 	filemap_invalidate_unlock(mapping);

@@ -2,14 +2,13 @@
 //! What is known of files: times, owners, flags, extended attributes, access control lists.
 
 use crate::Test;
-use crate::support::{acl, create, drop_caches, errno, map, noise, unmap};
+use crate::support::{Window, acl, create, drop_caches, errno, noise};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, StatxFlags, Timespec, Timestamps,
     XattrFlags,
 };
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -126,19 +125,16 @@ fn immutable_files_stay_as_they_are(dir: &Path) {
     let path = dir.join("f");
     fs::write(&path, b"first").expect("write");
     let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
-    let page = map(&file, 4096);
+    let page = Window::new(&file, 4096);
     rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE).expect("set flags");
     assert_eq!((&file).write(b"x").expect_err("write").raw_os_error(), Some(libc::EPERM));
     assert_eq!(file.set_len(1).expect_err("ftruncate").raw_os_error(), Some(libc::EPERM));
     // A file is read into the mapping, so a page that cannot be written to is an error and no signal.
     let zeros = File::open("/dev/zero").expect("open");
-    // SAFETY: the mapping is there.
-    let read = unsafe { libc::read(zeros.as_raw_fd(), page.cast(), 4096) };
-    assert_eq!((read, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+    assert!(!page.receive(0, &zeros));
     rustix::fs::ioctl_setflags(&file, IFlags::empty()).expect("set flags");
     (&file).write_all(b"again").expect("write");
     assert_eq!(fs::read(&path).expect("read"), b"again");
-    unmap(page, 4096);
 }
 
 /// Whoever writes to one changes its times, and nothing else of the file system.

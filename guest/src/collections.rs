@@ -2,7 +2,7 @@
 //! A collection from its making to its end, each command's answer compared with what it must be.
 
 use crate::MountTest;
-use crate::support::{Mounted, create, map, unmap};
+use crate::support::{Mounted, Window, create};
 use crate::vectors::{DIMENSION, command, create_collection, put, vectors};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -200,9 +200,7 @@ fn a_mapped_page(mounted: &Mounted) {
     let collection = create_collection(&top, "c");
     let file = create(&mounted.directory.join("f"));
     file.set_len(4096).expect("ftruncate");
-    let page = map(&file, 4096);
-    // SAFETY: within the mapping, which no other thread knows.
-    let store = |byte: u8| unsafe { page.write_volatile(byte) };
+    let page = Window::new(&file, 4096);
     let version = || {
         let mut list = uapi::List::new();
         command(&file, &mut list).expect("VEXFS_IOC_LIST");
@@ -214,16 +212,15 @@ fn a_mapped_page(mounted: &Mounted) {
         crate::commands::put(&file, collection, &described, &data).expect("put").stale
     };
     for round in 0..20u8 {
-        store(round);
+        page.set(0, round);
         let told = version();
         assert_eq!(stale(told), 0, "nothing was stored since");
-        store(round + 1);
+        page.set(0, round + 1);
         let told = version();
-        store(round + 2);
+        page.set(0, round + 2);
         assert_eq!(stale(told), 1, "another byte was stored since");
     }
-    unmap(page, 4096);
-    drop((file, top));
+    drop((page, file, top));
     mounted.unmount();
 }
 

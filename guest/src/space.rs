@@ -2,9 +2,8 @@
 //! Space: holes, preallocation, sharing, and none left.
 
 use crate::Test;
-use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
+use crate::support::{Numbers, Window, assert_same, content, create, drop_caches, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
@@ -327,58 +326,6 @@ fn given_space_takes_writes_on_a_full_disk(dir: &Path) {
     rustix::fs::sync();
     file.write_all_at(b"again", 5000).expect("written space is copied on write");
     file.sync_all().expect("fsync");
-}
-
-/// Memory that is a file's bytes.
-struct Window {
-    start: *mut u8,
-    length: usize,
-}
-
-impl Window {
-    fn new(file: &File, length: usize) -> Self {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let anywhere = std::ptr::null_mut();
-        // SAFETY: a new mapping, to which there will be no references.
-        let start =
-            unsafe { rustix::mm::mmap(anywhere, length, protection, MapFlags::SHARED, file, 0) };
-        Self { start: start.expect("mmap").cast(), length }
-    }
-
-    /// A program stores a byte; whether it can, or is ended by SIGBUS.
-    fn store(&self, at: usize, value: u8) -> bool {
-        // SAFETY: the child does nothing but store within the mapping and end.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: as above.
-            unsafe {
-                self.start.add(at).write_volatile(value);
-                libc::_exit(0)
-            }
-        }
-        let mut status = 0;
-        // SAFETY: the child is this process's own, and not waited for yet.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGBUS;
-        assert!(killed || status == 0, "the child ended with {status:#x}");
-        !killed
-    }
-
-    /// The kernel stores a byte, the first of a file; whether it can.
-    fn receive(&self, at: usize, from: &File) -> bool {
-        // SAFETY: it writes one byte within the mapping, to which there are no references.
-        let received = unsafe { libc::pread(from.as_raw_fd(), self.start.add(at).cast(), 1, 0) };
-        let error = std::io::Error::last_os_error();
-        assert!(received == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
-        received == 1
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of this, to which there are no references.
-        unsafe { rustix::mm::munmap(self.start.cast(), self.length) }.expect("munmap");
-    }
 }
 
 fn mapped_stores_without_space(dir: &Path) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! What the tests share.
 
+use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -164,20 +165,64 @@ pub fn errno<T>(result: Result<T, rustix::io::Errno>) -> i32 {
     result.err().expect("an error").raw_os_error()
 }
 
-/// The first bytes of a file, mapped to be written to; `unmap` ends it.
-pub fn map(file: &File, bytes: usize) -> *mut u8 {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-    let anywhere = std::ptr::null_mut();
-    // SAFETY: it gets a place where nothing is.
-    let place = unsafe { libc::mmap(anywhere, bytes, protection, flags, file.as_raw_fd(), 0) };
-    assert_ne!(place, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
-    place.cast()
+/// Memory that is a file's bytes.
+pub struct Window {
+    start: *mut u8,
+    length: usize,
 }
 
-/// Ends a mapping, to which nothing may point any more.
-pub fn unmap(place: *mut u8, bytes: usize) {
-    // SAFETY: the caller's word.
-    assert_eq!(unsafe { libc::munmap(place.cast(), bytes) }, 0);
+impl Window {
+    /// A new one of a file's first bytes.
+    pub fn new(file: &File, length: usize) -> Self {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a new mapping, to which there will be no references.
+        let start =
+            unsafe { rustix::mm::mmap(anywhere, length, protection, MapFlags::SHARED, file, 0) };
+        Self { start: start.expect("mmap").cast(), length }
+    }
+
+    /// Stores a byte.
+    pub fn set(&self, at: usize, value: u8) {
+        assert!(at < self.length);
+        // SAFETY: within the mapping, to which there are no references.
+        unsafe { self.start.add(at).write_volatile(value) };
+    }
+
+    /// A program stores a byte; whether it can, or is ended by SIGBUS.
+    pub fn store(&self, at: usize, value: u8) -> bool {
+        // SAFETY: the child does nothing but store within the mapping and end.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: as above.
+            unsafe {
+                self.start.add(at).write_volatile(value);
+                libc::_exit(0)
+            }
+        }
+        let mut status = 0;
+        // SAFETY: the child is this process's own, and not waited for yet.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGBUS;
+        assert!(killed || status == 0, "the child ended with {status:#x}");
+        !killed
+    }
+
+    /// The kernel stores a byte, the first of a file; whether it can.
+    pub fn receive(&self, at: usize, from: &File) -> bool {
+        // SAFETY: it writes one byte within the mapping, to which there are no references.
+        let received = unsafe { libc::pread(from.as_raw_fd(), self.start.add(at).cast(), 1, 0) };
+        let error = std::io::Error::last_os_error();
+        assert!(received == 1 || error.raw_os_error() == Some(libc::EFAULT), "{error}");
+        received == 1
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of this, to which there are no references.
+        unsafe { rustix::mm::munmap(self.start.cast(), self.length) }.expect("munmap");
+    }
 }
 
 /// Where on the device the first byte of a file is.
