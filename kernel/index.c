@@ -105,7 +105,7 @@ void vexfs_index_work(struct work_struct *work)
 	}
 	sb_end_intwrite(sb);
 	more = numbers.count == COLLECTIONS_AT_ONCE;
-	super->index_after = more ? numbers.list[numbers.count - 1] : 0;
+	WRITE_ONCE(super->index_after, more ? numbers.list[numbers.count - 1] : 0);
 	if (!more) {
 		WRITE_ONCE(super->index_left, super->index_left_yet);
 		super->index_left_yet = 0;

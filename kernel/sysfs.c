@@ -58,8 +58,10 @@ SHOW_INDEX(index_damage, damaged)
 
 static ssize_t index_state_show(struct vexfs_super *super, char *out)
 {
+	bool building = READ_ONCE(super->index_left) || READ_ONCE(super->index_after);
+
 	return sysfs_emit(out, "%s\n", READ_ONCE(super->index_paused) ? "paused" :
-				       READ_ONCE(super->index_left) ? "building" : "idle");
+				       building ? "building" : "idle");
 }
 
 static ssize_t index_paused_show(struct vexfs_super *super, char *out)
