@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     ("many_names_are_listed_once_each", BOTH, many_names_are_listed_once_each),
     ("listing_goes_on_after_removals", BOTH, listing_goes_on_after_removals),
     ("each_change_is_seen", BOTH, each_change_is_seen),
+    ("changes_at_once_are_seen", &[4], changes_at_once_are_seen),
     ("access_control_lists", &[3], access_control_lists),
     ("attributes_with_names", &[4], attributes_with_names),
     ("holes_and_clones", &[4], holes_and_clones),
@@ -334,6 +335,19 @@ fn each_change_is_seen(_: &Server, shared: &Shared) {
         fs::write(&next, b"").expect("create");
         assert!(shared.remote.join(format!("{}", number + 1)).exists());
         assert!(!shared.remote.join(format!("{number}")).exists());
+    }
+}
+
+/// The file system counts changes for it, whatever the clock says.
+fn changes_at_once_are_seen(_: &Server, shared: &Shared) {
+    let (local, remote) = (shared.local.join("f"), shared.remote.join("f"));
+    let file = create(&local);
+    for number in 0..60 {
+        for part in ["first", "other"] {
+            let text = format!("{number:08} {part}");
+            file.write_all_at(text.as_bytes(), 0).expect("write");
+            assert_eq!(content(&remote), text.as_bytes());
+        }
     }
 }
 

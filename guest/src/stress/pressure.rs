@@ -79,10 +79,15 @@ fn work(mounted: &Mounted, options: &str, count: u64, numbers: &mut Numbers) {
     let sysfs =
         fs::read_dir("/sys/fs/vexfs").expect("sysfs").map(|entry| entry.expect("entry").path());
     let own = sysfs.into_iter().find(|path| !path.ends_with("features")).expect("its directory");
-    let value = |name: &str| -> u64 {
-        let text = fs::read_to_string(own.join(name)).expect(name);
-        text.trim().parse().expect("a number")
-    };
+    let text = |name: &str| fs::read_to_string(own.join(name)).expect(name).trim().to_owned();
+    let value = |name: &str| text(name).parse::<u64>().expect("a number");
+    // Not while somebody is at work on it.
+    for _ in 0..600 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if text("index_state") == "idle" {
+            break;
+        }
+    }
     let before = (memory("MemAvailable"), memory("Slab"), value("cache_bytes"));
     for _ in 0..20 {
         fs::write("/proc/sys/vm/drop_caches", "3").expect("caches can be dropped");
