@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! The commands with anything in their numbers, fields and pointers, by ioctl and by io_uring: each
-//! fails as uapi/vexfs.h says, and nothing else happens. `VEXFS_SEED` has other commands,
-//! `VEXFS_ROUNDS` more of them.
+//! fails as uapi/vexfs.h says, and nothing else happens. Likewise the ioctls that all file systems have.
+//! `VEXFS_SEED` has other commands, `VEXFS_ROUNDS` more of them.
 
 mod arena;
 mod command;
+mod general;
 mod ring;
 
 use crate::MountTest;
@@ -31,6 +32,7 @@ pub const TESTS: &[MountTest] = &[
     ("a_search_by_io_uring_is_that_by_ioctl", by_io_uring_as_by_ioctl),
     ("wrong_commands_fail_as_they_should", wrong_commands_fail),
     ("random_commands_do_no_harm", random_commands_do_no_harm),
+    ("random_commands_of_all_file_systems_do_no_harm", general::random_ioctls_do_no_harm),
 ];
 
 /// Files with vectors, in a collection of vectors of 8 bytes.

@@ -14,14 +14,15 @@ pub const TESTS: &[MountTest] = &[
     ("its_identity_is_told", its_identity_is_told),
 ];
 
-const GET_ATTRIBUTES: u32 = 0x801c_581f;
-const SET_ATTRIBUTES: u32 = 0x401c_5820;
+pub const GET_ATTRIBUTES: u32 = 0x801c_581f;
+pub const SET_ATTRIBUTES: u32 = 0x401c_5820;
 /// The size in these two is that of a `long`, though it is an `int` that is told.
-const GET_FLAGS: u32 = 0x8000_6601 | (size_of::<libc::c_long>() as u32) << 16;
-const TRIM: u32 = 0xc018_5879;
-const GET_VERSION: u32 = 0x8000_7601 | (size_of::<libc::c_long>() as u32) << 16;
-const GET_UUID: u32 = 0x8011_1500;
+pub const GET_FLAGS: u32 = 0x8000_6601 | (size_of::<libc::c_long>() as u32) << 16;
+pub const TRIM: u32 = 0xc018_5879;
+pub const GET_VERSION: u32 = 0x8000_7601 | (size_of::<libc::c_long>() as u32) << 16;
+pub const GET_UUID: u32 = 0x8011_1500;
 const GET_SYSFS_PATH: u32 = 0x8081_1501;
+pub const DEDUPE_RANGE: u32 = 0xc018_9436;
 
 const IMMUTABLE: u32 = 0x8;
 const APPEND: u32 = 0x10;
@@ -112,7 +113,7 @@ fn trim(top: &File, start: u64, length: u64, least: u64) -> Result<u64, i32> {
     Ok(range[1])
 }
 
-fn can_discard(device: &Path) -> bool {
+pub fn can_discard(device: &Path) -> bool {
     let real = fs::canonicalize(device).expect("the device");
     let name = real.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
     let limit = fs::read_to_string(format!("/sys/block/{name}/queue/discard_max_bytes"));

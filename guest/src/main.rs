@@ -29,28 +29,14 @@ mod traces;
 mod unloading;
 mod vectors;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
-use support::Mounted;
+use support::{Mounted, counted};
 
 /// A test: its name, and what it does in a directory of its own.
 type Test = (&'static str, fn(&Path));
 /// A test that mounts the device itself.
 type MountTest = (&'static str, fn(&Mounted));
-
-fn report(name: &str, outcome: std::thread::Result<()>, counts: &mut (u32, u32)) {
-    match outcome {
-        Ok(()) => {
-            counts.0 += 1;
-            println!("ok      {name}");
-        }
-        Err(_) => {
-            counts.1 += 1;
-            println!("FAILED  {name}");
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -72,17 +58,15 @@ fn main() -> ExitCode {
         mounted.mount("");
         for (name, test) in tests {
             let own = mounted.directory.join(name);
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
+            counted(name, &mut counts, || {
                 std::fs::create_dir(&own).expect("a directory for the test");
                 test(&own);
-            }));
-            report(name, outcome, &mut counts);
+            });
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        counted("unmounts_and_is_sound", &mut counts, || {
             mounted.unmount();
             mounted.check();
-        }));
-        report("unmounts_and_is_sound", outcome, &mut counts);
+        });
     }
     let tests = [
         mount::TESTS,
@@ -100,15 +84,14 @@ fn main() -> ExitCode {
         if labels::smack_runs() { rights::LABEL_TESTS } else { &[] },
     ];
     for (name, test) in tests.into_iter().flatten().filter(|test| chosen(test.0)) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let passed = counted(name, &mut counts, || {
             mounted.format();
             test(&mounted);
             mounted.check();
-        }));
-        if outcome.is_err() {
+        });
+        if !passed {
             mounted.unmount_if_mounted();
         }
-        report(name, outcome, &mut counts);
     }
     println!("{} passed, {} failed", counts.0, counts.1);
     ExitCode::from(u8::from(counts.1 > 0))

@@ -399,14 +399,14 @@ fn the_tools_and_the_kernel_agree(mounted: &Mounted) {
     assert_eq!(run("vexfs", &["ls", &format!("{device}:/dir")]).trim(), "b");
 }
 
-const GET_LABEL: libc::c_ulong = 0x8100_9431;
-const SET_LABEL: libc::c_ulong = 0x4100_9432;
+pub const GET_LABEL: u32 = 0x8100_9431;
+pub const SET_LABEL: u32 = 0x4100_9432;
 
 fn labels_are_set_and_kept(mounted: &Mounted) {
     mounted.mount("");
     let mut label = [0u8; 256];
     label[..7].copy_from_slice(b"my disk");
-    let call = |command: libc::c_ulong, label: &mut [u8; 256]| {
+    let call = |command: u32, label: &mut [u8; 256]| {
         let directory = File::open(&mounted.directory).expect("open");
         // SAFETY: these commands take a pointer to 256 bytes.
         unsafe { libc::ioctl(directory.as_raw_fd(), command as _, label.as_mut_ptr()) }

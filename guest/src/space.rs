@@ -2,6 +2,7 @@
 //! Space: holes, preallocation, sharing, and none left.
 
 use crate::Test;
+use crate::ioctls::DEDUPE_RANGE;
 use crate::support::{Numbers, Window, assert_same, content, create, drop_caches, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
@@ -184,12 +185,11 @@ fn ranges_are_copied(dir: &Path) {
 
 /// `FIDEDUPERANGE` for one target: how many bytes share blocks now, or none if they differ.
 fn dedupe(from: &File, at: u64, length: u64, to: &File, to_at: u64) -> Option<u64> {
-    const FIDEDUPERANGE: u32 = 0xc018_9436;
     const DIFFERS: u64 = 1;
     // struct file_dedupe_range with one struct file_dedupe_range_info.
     let mut request = [at, length, 1, to.as_raw_fd() as u64, to_at, 0, 0];
     // SAFETY: the request is as long as its count of targets says, and lives through the call.
-    let result = unsafe { libc::ioctl(from.as_raw_fd(), FIDEDUPERANGE as _, request.as_mut_ptr()) };
+    let result = unsafe { libc::ioctl(from.as_raw_fd(), DEDUPE_RANGE as _, request.as_mut_ptr()) };
     assert_eq!(result, 0, "FIDEDUPERANGE: {}", std::io::Error::last_os_error());
     let [.., shared, status] = request;
     assert!(status <= DIFFERS, "FIDEDUPERANGE: status {}", status as i32);

@@ -7,8 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 /// A device and where it is mounted.
 pub struct Mounted {
@@ -105,6 +107,20 @@ impl Mounted {
     pub fn check(&self) {
         run("fsck.vexfs", &["-n", "-f", text(&self.device)]);
     }
+}
+
+/// Runs a test, tells how it went and how long it took, and counts it as passed or failed.
+pub fn counted(name: &str, counts: &mut (u32, u32), test: impl FnOnce()) -> bool {
+    let start = Instant::now();
+    let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
+    let (verdict, seconds) =
+        (if passed { "ok     " } else { "FAILED " }, start.elapsed().as_secs());
+    match seconds {
+        0 => println!("{verdict} {name}"),
+        _ => println!("{verdict} {name} ({seconds} s)"),
+    }
+    *(if passed { &mut counts.0 } else { &mut counts.1 }) += 1;
+    passed
 }
 
 /// Empties the page cache and the caches of inodes and names.
@@ -225,9 +241,11 @@ impl Drop for Window {
     }
 }
 
+/// What extents a file has.
+pub const FIEMAP: u32 = 0xc020_660b;
+
 /// Where on the device the first byte of a file is.
 pub fn place_of(file: &File) -> u64 {
-    const FIEMAP: u32 = 0xc020_660b;
     // The request, and one extent.
     let mut map = [0u64; 11];
     map[1] = u64::MAX;

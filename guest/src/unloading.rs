@@ -8,16 +8,17 @@ use std::fs::{self, File};
 use std::io::Error;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[MountTest] = &[("the_module_goes_only_when_it_is_not_used", module_goes)];
 
 /// Where a guest has the module.
 const MODULE: &str = "/lib/vexfs.ko";
-/// How often it is taken out, and how long that may take where everything is slow.
+/// How often it is mounted and taken out, and how long that may take where everything is slow.
+const MOUNTS: u64 = 10;
 const UNLOADS: u32 = 15;
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(15);
 
 fn outcome(result: libc::c_long) -> Result<(), i32> {
     if result == 0 { Ok(()) } else { Err(Error::last_os_error().raw_os_error().unwrap_or(0)) }
@@ -57,13 +58,14 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Mounts, uses and unmounts until told to stop; how often it was mounted.
-fn use_it(mounted: &Mounted, collection: u32, stop: &AtomicBool) -> u64 {
+/// Mounts, uses and unmounts until told to stop, and counts how often.
+fn use_it(mounted: &Mounted, collection: u32, mounts: &AtomicU64, stop: &AtomicBool) {
     let name = mounted.directory.file_name().expect("a name").to_owned();
     let (own, described) = (mounted.directory.join(&name), mounted.directory.join("described"));
-    let mut count = 0;
+    let mut count: u64 = 0;
     let mut before: Option<u64> = None;
     while !stop.load(Ordering::Relaxed) {
+        let started = Instant::now();
         match mounted.try_mount("commit=1") {
             Ok(()) => {}
             Err(error) => {
@@ -85,10 +87,10 @@ fn use_it(mounted: &Mounted, collection: u32, stop: &AtomicBool) -> u64 {
         drop(top);
         mounted.unmount();
         count += 1;
+        mounts.fetch_add(1, Ordering::Relaxed);
         // Now and then nobody has it mounted.
-        std::thread::sleep(Duration::from_millis(count % 4));
+        std::thread::sleep(started.elapsed() / 2 * (count % 4) as u32);
     }
-    count
 }
 
 /// Reads what sysfs has of the module and of what is mounted, which comes and goes.
@@ -129,17 +131,21 @@ fn module_goes(mounted: &Mounted) {
         .collect();
     let stop = AtomicBool::new(false);
     let (mut unloads, mut refusals) = (0, 0);
-    let mounts: u64 = std::thread::scope(|scope| {
+    let mounts = AtomicU64::new(0);
+    std::thread::scope(|scope| {
         let at_the_end = Stop(&stop);
-        let users: Vec<_> =
-            places.iter().map(|place| scope.spawn(|| use_it(place, collection, &stop))).collect();
+        let users: Vec<_> = places
+            .iter()
+            .map(|place| scope.spawn(|| use_it(place, collection, &mounts, &stop)))
+            .collect();
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 read_sysfs(Path::new("/sys/fs/vexfs"));
             }
         });
         let started = Instant::now();
-        while unloads < UNLOADS
+        let enough = |unloads| unloads >= UNLOADS && mounts.load(Ordering::Relaxed) >= MOUNTS;
+        while !enough(unloads)
             && started.elapsed() < LONG
             && !users.iter().any(|user| user.is_finished())
         {
@@ -158,8 +164,9 @@ fn module_goes(mounted: &Mounted) {
             }
         }
         drop(at_the_end);
-        users.into_iter().map(|user| user.join().expect("a user")).sum()
+        users.into_iter().for_each(|user| user.join().expect("a user"));
     });
+    let mounts = mounts.into_inner();
     println!("        mounted {mounts} times, unloaded {unloads} times, refused {refusals} times");
     assert!(unloads > 1 && refusals > 0 && mounts > 1);
     // What was mounted last is whole, and the module there is works.

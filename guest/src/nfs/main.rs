@@ -17,10 +17,9 @@ mod support;
 mod together;
 
 use server::Server;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use support::Mounted;
+use support::{Mounted, counted};
 
 /// A test's own directory, as the server has it and as a client sees it.
 pub struct Shared {
@@ -40,12 +39,6 @@ const BOTH: &[u8] = &[3, 4];
 /// Where clients of a version mount what is exported.
 pub fn mount_point(version: u8) -> PathBuf {
     PathBuf::from(format!("/nfs{version}"))
-}
-
-fn counted(name: &str, counts: &mut (u32, u32), test: impl FnOnce()) {
-    let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
-    println!("{} {name}", if passed { "ok     " } else { "FAILED " });
-    *(if passed { &mut counts.0 } else { &mut counts.1 }) += 1;
 }
 
 fn main() -> ExitCode {
