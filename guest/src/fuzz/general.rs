@@ -307,7 +307,11 @@ pub fn random_ioctls_do_no_harm(mounted: &Mounted) {
                 scope.spawn(move || {
                     let random = &mut SeededRandom::new(seed + worker);
                     let targets = targets(root, worker);
-                    let arena = Arena::new(shared, &targets[worker as usize].1, random);
+                    // In a file of its own: user-mode Linux walks the mappings of a program without
+                    // their lock when another takes pages out of a file, and says so.
+                    let mapped = create(&root.join(format!("mapped{worker}")));
+                    mapped.set_len(ROOM as u64).expect("ftruncate");
+                    let arena = Arena::new(shared, &mapped, random);
                     if worker % 2 == 1 {
                         become_a_user();
                     }
