@@ -41,11 +41,11 @@ pub const LABEL_TESTS: &[MountTest] = &[
 ];
 
 fn every_user_is_told_what_that_user_can_open(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(6), View::Plain);
+    in_rounds(mounted, "", vexfs_simulation::rounds(3), View::Plain);
 }
 
 fn modes_alone_count(mounted: &Mounted) {
-    in_rounds(mounted, "noacl", 2, View::Plain);
+    in_rounds(mounted, "noacl", 1, View::Plain);
 }
 
 fn mapped_owners_count(mounted: &Mounted) {
