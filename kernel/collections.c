@@ -98,7 +98,8 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	if (args->flags || wanted->rows || wanted->indexed || wanted->unindexed || wanted->damaged ||
 	    wanted->memory_bytes || wanted->stored_bytes || wanted->created_seconds ||
 	    wanted->number || wanted->loaded || wanted->graph_damaged || wanted->name_bytes ||
-	    wanted->model_bytes || wanted->counted || memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
+	    wanted->model_bytes || wanted->counted ||
+	    memchr_inv(wanted->reserved, 0, sizeof(wanted->reserved)) ||
 	    !is_padded(wanted->name, sizeof(wanted->name)) ||
 	    !is_padded(wanted->model, sizeof(wanted->model)))
 		goto out;
