@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// A device and where it is mounted.
 pub struct Mounted {
@@ -109,9 +110,24 @@ impl Mounted {
     }
 }
 
-/// Runs a test, tells how it went and how long it took, and counts it as passed or failed.
+/// Far more than any test takes that has as many rounds as are usual.
+const TEST_TIME_MAX: Duration = Duration::from_secs(400);
+
+/// Runs a test, tells how it went and how long it took, and counts it as passed or failed. A test that
+/// does not end ends this program, after telling what everybody is at.
 pub fn counted(name: &str, counts: &mut (u32, u32), test: impl FnOnce()) -> bool {
     let start = Instant::now();
+    let (_ended, end) = channel::<()>();
+    if vexfs_simulation::rounds(0) == 0 {
+        let name = name.to_owned();
+        std::thread::spawn(move || {
+            if end.recv_timeout(TEST_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
+                println!("FAILED  {name}: not ended after {} s", TEST_TIME_MAX.as_secs());
+                tell_what_is_going_on();
+                std::process::exit(1);
+            }
+        });
+    }
     let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
     let (verdict, seconds) =
         (if passed { "ok     " } else { "FAILED " }, start.elapsed().as_secs());
@@ -121,6 +137,25 @@ pub fn counted(name: &str, counts: &mut (u32, u32), test: impl FnOnce()) -> bool
     }
     *(if passed { &mut counts.0 } else { &mut counts.1 }) += 1;
     passed
+}
+
+/// Prints what each task waits for, and has the kernel log who is blocked and what the processors do.
+fn tell_what_is_going_on() {
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        for task in std::fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
+            let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let stack = read("stack");
+            // Of a kernel thread that waits for work there is nothing to say.
+            if !stack.contains("worker_thread") && !stack.contains("smpboot_thread_fn") {
+                let stat = read("stat");
+                let who: Vec<&str> = stat.split(' ').take(3).collect();
+                println!("{}\n{stack}", who.join(" "));
+            }
+        }
+    }
+    for key in ["w", "l", "m"] {
+        let _ = std::fs::write("/proc/sysrq-trigger", key);
+    }
 }
 
 /// Empties the page cache and the caches of inodes and names.
