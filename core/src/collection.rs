@@ -161,6 +161,15 @@ pub(crate) struct IndexMemory {
     bytes: AtomicU64,
 }
 
+impl IndexMemory {
+    /// What took `before` bytes takes `now`.
+    pub fn count(&self, before: u64, now: u64) {
+        if now != before {
+            self.bytes.fetch_add(now.wrapping_sub(before), Ordering::AcqRel);
+        }
+    }
+}
+
 /// A collection in use. Locks are taken in the order of the fields.
 pub(crate) struct Collection {
     pub schema: Schema,
@@ -193,12 +202,16 @@ impl Collection {
             schema,
             dropped: AtomicBool::new(false),
             memory_bytes: AtomicU64::new(0),
-            index_memory,
+            index_memory: index_memory.clone(),
             writer: Lock::try_new(locks, LockClass::CollectionWriter, Writer::default())?,
             changing: AtomicBool::new(false),
             build: Lock::try_new(locks, LockClass::CollectionBuild, Build::default())?,
             memory,
-            pending: Lock::try_new(locks, LockClass::CollectionPending, Pending::default())?,
+            pending: Lock::try_new(
+                locks,
+                LockClass::CollectionPending,
+                Pending::new(index_memory),
+            )?,
             scratches: Lock::try_new(locks, LockClass::CollectionPending, Vec::new())?,
         })
     }
@@ -216,7 +229,7 @@ impl Collection {
         self.schema.shape.row_bytes()
     }
 
-    /// Whether rows and graph of so many bytes may be in memory.
+    /// Whether rows and graph of so many bytes may be in memory, beside the notes.
     pub fn fits(&self, bytes: u64) -> bool {
         let own = self.memory_bytes.load(Ordering::Acquire);
         let others = self.index_memory.bytes.load(Ordering::Acquire).saturating_sub(own);
@@ -226,8 +239,7 @@ impl Collection {
     /// Counts the bytes that rows and graph take. Under the lock of `memory`.
     pub fn count_memory(&self, bytes: u64) {
         let before = self.memory_bytes.swap(bytes, Ordering::AcqRel);
-        let total = &self.index_memory.bytes;
-        total.fetch_add(bytes.wrapping_sub(before), Ordering::AcqRel);
+        self.index_memory.count(before, bytes);
     }
 
     /// The bytes that were counted last.
@@ -281,6 +293,10 @@ impl Collections {
         let (bytes_max, bytes) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
         let shared = Shared::try_new(IndexMemory { bytes_max, bytes })?;
         Ok(self.index_memory.insert(shared).clone())
+    }
+
+    pub fn index_memory_bytes(&self) -> u64 {
+        self.index_memory.as_ref().map_or(0, |memory| memory.bytes.load(Ordering::Acquire))
     }
 }
 
@@ -567,8 +583,8 @@ impl FileSystem {
     }
 
     /// Limits the bytes that vectors and graphs of all collections take in memory; without a call
-    /// there is no limit. A collection that does not fit when it is loaded, or has grown since, is
-    /// searched on the device: exactly, and slowly.
+    /// there is no limit. A collection that does not fit is searched on the device: exactly, and
+    /// slowly, until it fits.
     pub fn set_index_memory(&self, bytes: u64) -> Result<()> {
         let shared = self.collections.write().index_memory()?;
         shared.bytes_max.store(bytes, Ordering::Release);
@@ -644,7 +660,7 @@ impl FileSystem {
             rows: counts.rows,
             indexed: counts.rows.saturating_sub(unindexed),
             unindexed,
-            memory_bytes: (memory.memory_bytes() + pending) as u64,
+            memory_bytes: memory.memory_bytes() as u64 + pending,
             stored_bytes,
             loaded: memory.is_loaded(),
             damaged: memory.damaged(),

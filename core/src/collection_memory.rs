@@ -7,10 +7,10 @@
 //! operation never waits for a search.
 
 use crate::codes::{encode, memory_row_bytes};
-use crate::collection::{Collection, Counts, Schema};
+use crate::collection::{Collection, Counts, IndexMemory, Schema};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
-use crate::host::Loaded;
+use crate::host::{Clock, Loaded};
 use crate::key::{Key, Kind};
 use crate::layout::*;
 use crate::row_set::RowSet;
@@ -18,7 +18,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vexfs_index::{Executor, Graph, ROWS_MAX, Rows, Serial, Space};
-use vexfs_memory::{TryVec, try_box};
+use vexfs_memory::{Shared, TryVec, try_box};
 use vexfs_simd::{Codec, Kernels, RowTerm, Shape};
 use zerocopy::FromBytes;
 
@@ -105,23 +105,51 @@ enum Change {
 }
 
 /// Changes that are in the tree and not in [`Memory`] yet, in their order.
-#[derive(Default)]
 pub(crate) struct Pending {
     /// Whether anybody wants to know.
     tracking: bool,
     changes: Vec<Change>,
+    /// Their vectors, one after another.
     bytes: Vec<u8>,
     /// There was no memory for a note: what is in memory is out of date.
     lost: bool,
+    /// What all this counts for in `index_memory`.
+    memory_bytes: u64,
+    index_memory: Shared<IndexMemory>,
 }
 
 impl Pending {
-    pub fn memory_bytes(&self) -> usize {
-        self.changes.capacity() * size_of::<Change>() + self.bytes.capacity()
+    pub fn new(index_memory: Shared<IndexMemory>) -> Self {
+        Self {
+            tracking: false,
+            changes: Vec::new(),
+            bytes: Vec::new(),
+            lost: false,
+            memory_bytes: 0,
+            index_memory,
+        }
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && !self.lost
+    }
+
+    fn count_memory(&mut self) {
+        let bytes = self.changes.capacity() * size_of::<Change>() + self.bytes.capacity();
+        self.index_memory.count(self.memory_bytes, bytes as u64);
+        self.memory_bytes = bytes as u64;
+    }
+
+    /// Hands out the changes and their vectors; notes are taken as before.
+    fn take(&mut self) -> (Vec<Change>, Vec<u8>) {
+        let taken = (core::mem::take(&mut self.changes), core::mem::take(&mut self.bytes));
+        self.lost = false;
+        self.count_memory();
+        taken
     }
 
     /// Whether there are more notes than `times` as many as are waited for.
@@ -131,12 +159,14 @@ impl Pending {
 
     /// Notes are taken from now on.
     fn start(&mut self) {
-        *self = Self { tracking: true, ..Self::default() };
+        self.stop();
+        self.tracking = true;
     }
 
     /// Nobody wants to know any more.
     pub fn stop(&mut self) {
-        *self = Self::default();
+        self.take();
+        self.tracking = false;
     }
 
     fn note(&mut self, change: Change, bytes: &[u8]) {
@@ -148,6 +178,7 @@ impl Pending {
             self.bytes.truncate(length);
             self.lost = true;
         }
+        self.count_memory();
     }
 
     pub fn set(&mut self, row: u32, info: RowInfo, term: RowTerm, bytes: &[u8]) {
@@ -176,7 +207,7 @@ enum Stage {
 /// Rows and graph of a collection.
 pub(crate) struct Memory {
     stage: Stage,
-    /// When to try again what there was no memory for, by the monotonic clock.
+    /// When to try again what there was no room for, by the monotonic clock.
     retry_ns: u64,
     /// The vectors, or their codes.
     pub rows: Rows,
@@ -212,7 +243,7 @@ impl Memory {
     pub fn new(schema: &Schema) -> Result<Self> {
         Ok(Self {
             stage: Stage::Away,
-            retry_ns: u64::MAX,
+            retry_ns: 0,
             rows: Rows::new(schema.shape),
             codec: None,
             uncoded: false,
@@ -280,10 +311,16 @@ impl Memory {
         Ok(try_box(Self::new(schema)?)?)
     }
 
-    /// Lets a collection that was over the limit be tried again.
+    /// There is no room for it for a while, whatever is estimated.
+    fn put_off(&mut self, clock: &dyn Clock) {
+        self.stage = Stage::TooLarge;
+        self.retry_ns = clock.monotonic_ns().saturating_add(RETRY_NS);
+    }
+
+    /// Lets a collection that there was no room for be tried again.
     pub fn retry(&mut self) {
         if self.stage == Stage::TooLarge {
-            (self.stage, self.retry_ns) = (Stage::Away, u64::MAX);
+            (self.stage, self.retry_ns) = (Stage::Away, 0);
         }
     }
 
@@ -521,6 +558,12 @@ pub enum Released {
 }
 
 impl Collection {
+    /// Whether these notes are too many, or take more memory than there may be, to be left to the next
+    /// search.
+    fn is_much(&self, pending: &Pending) -> bool {
+        pending.is_large(1) || !pending.is_empty() && !self.fits(self.counted_memory())
+    }
+
     /// Lets go of rows and graph, unless somebody is at work on them.
     fn try_unload(&self) -> bool {
         let Some(_build) = self.build.try_write() else { return false };
@@ -546,7 +589,10 @@ impl FileSystem {
         collection.check_alive()?;
         {
             let memory = collection.memory.read_for(executor)?;
-            if memory.is_too_large() && self.host.clock.monotonic_ns() >= memory.retry_ns {
+            if memory.is_too_large()
+                && self.host.clock.monotonic_ns() >= memory.retry_ns
+                && collection.fits(self.estimate(collection)?.0)
+            {
                 drop(memory);
                 collection.memory.write().retry();
             } else if memory.stage != Stage::Away && collection.pending.read().is_empty() {
@@ -599,7 +645,7 @@ impl FileSystem {
             collection.pending.write().stop();
         } else if !collection.fits(memory.memory_bytes() as u64) {
             memory.forget(&collection.schema);
-            memory.stage = Stage::TooLarge;
+            memory.put_off(&*self.host.clock);
             collection.pending.write().stop();
         }
         let bytes = if memory.is_loaded() { memory.memory_bytes() as u64 } else { 0 };
@@ -609,21 +655,22 @@ impl FileSystem {
 
     /// Makes the changes that are noted, in their order.
     fn apply_pending(&self, collection: &Collection, memory: &mut Memory) -> Result<()> {
-        let pending = {
+        let (changes, bytes) = {
             let mut pending = collection.pending.write();
             if pending.is_empty() {
                 return Ok(());
             }
-            let tracking = pending.tracking;
-            core::mem::replace(&mut *pending, Pending { tracking, ..Pending::default() })
+            let lost = pending.lost;
+            let taken = pending.take();
+            if lost {
+                return Err(Error::OutOfMemory);
+            }
+            taken
         };
-        if pending.lost {
-            return Err(Error::OutOfMemory);
-        }
         memory.version += 1;
         let row_bytes = collection.row_bytes();
-        let mut vectors = pending.bytes.chunks_exact(row_bytes.max(1));
-        for change in &pending.changes {
+        let mut vectors = bytes.chunks_exact(row_bytes.max(1));
+        for change in &changes {
             match change {
                 Change::Set { row, info, term } => {
                     let bytes = vectors.next().ok_or(Error::OutOfMemory)?;
@@ -636,12 +683,13 @@ impl FileSystem {
         Ok(())
     }
 
-    /// For an operation that has noted much: does the work of the next search. It waits for searches only
-    /// when that has become too much, and for nobody who loads the collection, as that takes notes in.
+    /// For an operation that has noted much, or more than there may be in memory: does the work of the next
+    /// search. It waits for searches only when that has become too much, and for nobody who loads the
+    /// collection, as that takes notes in.
     pub(crate) fn take_in_if_large(&self, collection: &Collection) -> Result<()> {
         let wait = {
             let pending = collection.pending.read();
-            if !pending.is_large(1) {
+            if !collection.is_much(&pending) {
                 return Ok(());
             }
             pending.is_large(PENDING_MAX)
@@ -697,10 +745,18 @@ impl FileSystem {
 
     /// Searches read the vectors from the device for a while.
     fn load_later(&self, collection: &Collection) -> Result<()> {
-        let mut memory = collection.memory.write();
-        memory.stage = Stage::TooLarge;
-        memory.retry_ns = self.host.clock.monotonic_ns().saturating_add(RETRY_NS);
+        collection.memory.write().put_off(&*self.host.clock);
         Ok(())
+    }
+
+    /// How many bytes rows and graph will take in memory, about.
+    fn estimate(&self, collection: &Collection) -> Result<(u64, Counts)> {
+        let schema = &collection.schema;
+        let counts = Counts::load(&self.reader(), schema.object)?;
+        let slots = usize::from(schema.parameters.degree) * 3 / 2;
+        let held = memory_row_bytes(schema, counts.rows);
+        let each = (held + size_of::<RowInfo>() + slots * 4 + 8) as u64;
+        Ok((each.saturating_mul(u64::from(counts.row_end)), counts))
     }
 
     #[inline(never)] // its frame must not add to its caller's
@@ -711,12 +767,8 @@ impl FileSystem {
         executor: &dyn Executor,
     ) -> Result<()> {
         let schema = &collection.schema;
-        let counts = Counts::load(&self.reader(), schema.object)?;
         let row_bytes = schema.shape.row_bytes();
-        let slots = usize::from(schema.parameters.degree) * 3 / 2;
-        let held = memory_row_bytes(schema, counts.rows);
-        let each = (held + size_of::<RowInfo>() + slots * 4 + 8) as u64;
-        let estimate = each.saturating_mul(u64::from(counts.row_end));
+        let (estimate, counts) = self.estimate(collection)?;
         if !collection.fits(estimate) {
             memory.stage = Stage::TooLarge;
             collection.pending.write().stop();
@@ -756,7 +808,8 @@ impl FileSystem {
         if self.is_memory_short() {
             return Err(Error::OutOfMemory);
         }
-        if collection.pending.read().is_large(1) {
+        let much = collection.is_much(&collection.pending.read());
+        if much {
             self.apply_pending(collection, memory)?;
         }
         go_on(executor)
@@ -766,9 +819,7 @@ impl FileSystem {
     /// [`FileSystem::release_index_memory`] it waits for no lock; 0 then.
     pub fn index_memory_bytes(&self) -> u64 {
         let collections = self.collections.try_read();
-        collections.map_or(0, |collections| {
-            collections.list.iter().map(|collection| collection.counted_memory()).sum()
-        })
+        collections.map_or(0, |collections| collections.index_memory_bytes())
     }
 
     /// Lets go of the rows and the graph in memory of the largest collection of at most `bytes_max` that

@@ -784,3 +784,41 @@ fn who_is_at_work_gives_way_to_who_lacks_memory() {
     let report = fs.search(&request, &executor, &mut |_, _, _| true).unwrap();
     assert_eq!((report.plan, fs.index_memory_bytes()), (SearchPlan::ExactStreamed, 0));
 }
+
+#[test]
+fn notes_are_memory_too() {
+    let mut world = World::new(31, 3, Metric::L2);
+    assert_eq!(world.recall(1, SearchPlan::ExactAll), 100);
+    let loaded = world.fs.index_memory_bytes();
+    let limit = loaded + 4000;
+    world.fs.set_index_memory(limit).unwrap();
+    // Nobody searches, who would take the notes in.
+    let mut most = loaded;
+    let mut files = 0;
+    while world.fs.index_memory_bytes() > 0 && files < 2000 {
+        let ino = file(&world.fs, ROOT, &std::format!("one {files}"));
+        files += 1;
+        let vector = world.clusters.draw();
+        world.fs.put_vectors(world.number, ino, &[put(0, &vector)]).unwrap();
+        world.vectors.push((ino, 0, vector));
+        most = most.max(world.fs.index_memory_bytes());
+    }
+    assert!(loaded < most && most <= limit, "{most} of {limit} bytes, {loaded} at first");
+    assert_eq!(world.fs.index_memory_bytes(), 0);
+    assert_eq!(world.recall(1, SearchPlan::ExactStreamed), 100);
+}
+
+#[test]
+fn what_others_let_go_of_is_used() {
+    let mut world = World::new(32, 3, Metric::L2);
+    assert_eq!(world.recall(1, SearchPlan::ExactAll), 100);
+    world.fs.set_index_memory(world.fs.index_memory_bytes() * 3 / 2).unwrap();
+    let number = world.fs.create_collection(&options("more", world.shape)).unwrap();
+    for (ino, chunk, vector) in &world.vectors {
+        world.fs.put_vectors(number, *ino, &[put(*chunk, vector)]).unwrap();
+    }
+    let first = core::mem::replace(&mut world.number, number);
+    assert_eq!(world.recall(1, SearchPlan::ExactStreamed), 100);
+    world.fs.unload_collection(first).unwrap();
+    assert_eq!(world.recall(1, SearchPlan::ExactAll), 100);
+}
