@@ -18,6 +18,8 @@ PROBLEMS_SHOWN_MAX = 10
 KEY_TO_KILL = b"\x1d"  # Ctrl-]
 END_OF_INPUT = b"\x04"  # what a terminal takes for it
 DONE = "vexfs-vm: done"
+# Any kernel boots in a few seconds.
+BOOT_S_MAX = 120
 # The archive and the files unpacked from it are in the guest's memory at once.
 INITRAMFS_SHARE_MAX = 0.4
 
@@ -120,7 +122,19 @@ class Life:
         """The time that the guest still has, or None without a limit."""
         if self.request.timeout_s is None:
             return None
-        return max(0, self.start + self.request.timeout_s - time.monotonic())
+        limit_s = self.request.timeout_s
+        if not self.output.begun and self.request.command is not None:
+            limit_s = min(limit_s, BOOT_S_MAX)
+        return max(0, self.start + limit_s - time.monotonic())
+
+    def log_lines(self):
+        """The kernel log so far."""
+        return self.log.decode(errors="replace").replace("\r", "").splitlines()
+
+    def never_booted(self):
+        """Whether the virtual machine stopped before there was anything of ours in it."""
+        return self.timed_out and not self.output.begun and \
+            not any("vexfs" in line for line in self.log_lines())
 
     def end(self):
         """Lets run return."""
@@ -200,15 +214,26 @@ def run(request):
             raise HarnessError(
                 f"the guest's first file tree takes {size_mib} MiB, too much for {request.mem_mib} "
                 f"MiB of memory: give it --mem {int(size_mib / INITRAMFS_SHARE_MAX) + 1}")
-        guest = machine.start(request.kernel, image, request.disks, request.cpus, request.mem_mib,
-                              request.command is None, request.parameters, work)
-        life = Life(request, guest, Output(marker))
-        try:
-            with raw_terminal(request.command is None):
-                life.run()
-        finally:
-            guest.kill()
+        life = live(request, image, work, marker)
+        if life.never_booted():
+            say(f"the guest has not booted after {BOOT_S_MAX} s and is started once more; its log was:")
+            for line in life.log_lines():
+                print("  " + line, file=sys.stderr)
+            life = live(request, image, work, marker)
     return verdict(request, life)
+
+
+def live(request, image, work, marker):
+    """Has a guest live once."""
+    guest = machine.start(request.kernel, image, request.disks, request.cpus, request.mem_mib,
+                          request.command is None, request.parameters, work)
+    life = Life(request, guest, Output(marker))
+    try:
+        with raw_terminal(request.command is None):
+            life.run()
+    finally:
+        guest.kill()
+    return life
 
 
 @contextlib.contextmanager
@@ -227,7 +252,7 @@ def raw_terminal(wanted):
 
 def verdict(request, life):
     """Tells what went wrong, if anything did, and returns the exit status."""
-    lines = life.log.decode(errors="replace").replace("\r", "").splitlines()
+    lines = life.log_lines()
     if request.log_file is not None:
         with open(request.log_file, "w", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
@@ -238,7 +263,8 @@ def verdict(request, life):
         return STATUS_FAILED
     reasons = []
     if life.timed_out:
-        reasons.append(f"the guest has not ended after {request.timeout_s:g} s")
+        what, limit_s = ("ended", request.timeout_s) if life.output.begun else ("booted", BOOT_S_MAX)
+        reasons.append(f"the guest has not {what} after {min(limit_s, request.timeout_s):g} s")
     elif life.output.status is None:
         what = "before the command ended" if life.output.begun else "before the command was run"
         reasons.append(f"the guest ended {what}")
