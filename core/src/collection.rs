@@ -303,7 +303,13 @@ impl Collections {
 impl Counts {
     pub fn load(tree: &Tree, object: u64) -> Result<Self> {
         let item = tree.get(Key::new(object, Kind::Collection, 0))?.ok_or(Error::NotFound)?;
-        Ok(decode(object, &item)?.1)
+        let counts = decode(object, &item)?.1;
+        // There was room for all of them at once, and memory is taken for as many.
+        let rows_max = (tree.state.blocks << tree.state.block_log2) / size_of::<RowLayout>() as u64;
+        if u64::from(counts.row_end) > rows_max {
+            return Err(corrupt(object, "collection of more rows than there is room for"));
+        }
+        Ok(counts)
     }
 
     /// Changes the counts of a collection within an operation.

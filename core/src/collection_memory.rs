@@ -477,9 +477,11 @@ impl RowItems {
         self.rows.clear();
         let mut next = None;
         let last = Key::new(object, Kind::Row, u64::from(ROWS_MAX));
-        fs.reader().scan(Key::new(object, Kind::Row, u64::from(from)), last, |key, item| {
-            let row = u32::try_from(key.offset()).ok().filter(|row| *row < ROWS_MAX);
-            let row = row.ok_or(corrupt(object, "row of an impossible number"))?;
+        let tree = fs.reader();
+        let end = Counts::load(&tree, object)?.row_end;
+        tree.scan(Key::new(object, Kind::Row, u64::from(from)), last, |key, item| {
+            let row = u32::try_from(key.offset()).ok().filter(|row| *row < end);
+            let row = row.ok_or(corrupt(object, "row behind the end of its collection"))?;
             let first = self.rows.first().map_or(row, |(first, _)| *first);
             if self.rows.len() >= max || row - first >= span.max(1) {
                 next = Some(row);

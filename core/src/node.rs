@@ -166,6 +166,15 @@ impl Node {
         key_at(&self.bytes, self.header_at(at))
     }
 
+    /// Whether its keys are from `low` on and below `high`, as its parent says. The first key of an inner
+    /// node is the lowest that it may hold, even when nothing with that key is left below it.
+    pub fn lies_within(&self, low: Key, high: Option<Key>) -> bool {
+        let Some(last) = self.count().checked_sub(1) else { return true };
+        let first = self.key(0);
+        let starts = if self.level() > 0 { first == low } else { first >= low };
+        starts && high.is_none_or(|high| self.key(last) < high)
+    }
+
     /// `Ok` with the place of `key`, or `Err` with the place where it would be.
     pub fn search(&self, key: Key) -> core::result::Result<usize, usize> {
         let entry_bytes = self.entry_bytes();

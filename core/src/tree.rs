@@ -620,8 +620,14 @@ impl Tree {
             }
         }
         let mut depth = 0;
+        // The keys that are left to the node.
+        let (mut low, mut high) = (Key::MIN, None);
         loop {
             let block = pointer.block;
+            let node = self.dirty_mut(block)?;
+            if !node.lies_within(low, high) {
+                return Err(out_of_place(block));
+            }
             if pointer.level == 0 {
                 if let Some(step) = path.get_mut(depth) {
                     *step = (block, 0);
@@ -646,6 +652,9 @@ impl Tree {
                     child = node.child(at);
                 }
             }
+            let node = self.dirty_mut(block)?;
+            low = node.key(at);
+            high = if at + 1 < node.count() { Some(node.key(at + 1)) } else { high };
             match path.get_mut(depth) {
                 Some(step) => *step = (block, at),
                 None => return Err(corrupt(block, "tree too deep")),
@@ -793,11 +802,18 @@ impl Tree {
                 continue;
             }
             let (low, high) = if first == slot { (child, neighbour) } else { (neighbour, child) };
+            let node = self.dirty_mut(parent)?;
+            let (from, between) = (node.key(first), node.key(first + 1));
             let low = self.make_dirty(&low)?;
             let high = self.make_dirty(&high)?;
             // The right node is emptied into the left one. It is taken out of the table for that,
             // so that both can be borrowed.
             let mut source = self.dirty_mut(high.block)?.duplicate()?;
+            if !self.dirty_mut(low.block)?.lies_within(from, Some(between))
+                || !source.lies_within(between, None)
+            {
+                return Err(out_of_place(high.block));
+            }
             source.move_tail(0, self.dirty_mut(low.block)?);
             let node = self.dirty_mut(parent)?;
             node.set_child(first, &low);
@@ -807,6 +823,10 @@ impl Tree {
         }
         Ok(false)
     }
+}
+
+fn out_of_place(block: u64) -> Error {
+    corrupt(block, "keys of a node outside of those that its parent leaves to it")
 }
 
 /// How a full leaf is split for a new item.

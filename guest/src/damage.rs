@@ -12,15 +12,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{DirEntryExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use vexfs_simulation::{SeededRandom, damage};
+use vexfs_simulation::{SeededRandom, damage, lies, spread};
 use vexfs_uapi::{
     Collection, CollectionDrop, CollectionList, Command, ELEMENT_BIT, ELEMENT_F32, ELEMENT_U8, Get,
     Info, List, METRIC_COSINE, METRIC_HAMMING, METRIC_L2, SEARCH_EXACT, Search, Vector,
 };
 use zerocopy::FromZeros;
 
-pub const TESTS: &[MountTest] =
-    &[("whatever_an_image_says_no_harm_is_done", whatever_an_image_says)];
+pub const TESTS: &[MountTest] = &[
+    ("whatever_an_image_says_no_harm_is_done", whatever_an_image_says),
+    ("whatever_a_field_says_no_harm_is_done", whatever_a_field_says),
+];
 
 /// Bytes of an image.
 const BYTES: u64 = 6 << 20;
@@ -29,48 +31,89 @@ const ENTRIES_MAX: usize = 600;
 /// Vectors of the collection that has a graph.
 const VECTORS: u32 = 1200;
 
+/// Many things wrong at once, at random.
 fn whatever_an_image_says(mounted: &Mounted) {
     let seed = vexfs_simulation::seed(0x5eed_0005);
-    let rounds = vexfs_simulation::rounds(40);
-    let device = mounted.device.to_str().expect("UTF-8");
-    run("mkfs.vexfs", &["-q", "-f", device, "6M"]);
-    mounted.mount("");
-    populate(&mounted.directory, &mut SeededRandom::new(seed));
-    mounted.unmount();
-    let mut sound = vec![0; BYTES as usize];
-    File::open(&mounted.device).expect("open").read_exact(&mut sound).expect("read");
-    let mut opened = 0;
+    let rounds = vexfs_simulation::rounds(30);
+    let mut images = Images::new(mounted, seed);
     for round in 0..rounds {
         let random = &mut SeededRandom::new(seed ^ round << 32);
-        let mut bytes = sound.clone();
+        let mut bytes = images.sound.clone();
         let said = damage(&mut bytes, random);
+        images.look_at(&bytes, &said.join("; "), random);
+    }
+    images.finish();
+}
+
+/// One thing wrong, some of all that there are.
+fn whatever_a_field_says(mounted: &Mounted) {
+    let seed = vexfs_simulation::seed(0x5eed_0007);
+    let rounds = vexfs_simulation::rounds(30);
+    let mut images = Images::new(mounted, seed);
+    let lies = lies(&images.sound);
+    for at in spread(lies.len(), rounds, seed) {
+        let random = &mut SeededRandom::new(seed ^ (at as u64) << 32);
+        let mut bytes = images.sound.clone();
+        lies[at].tell(&mut bytes);
+        images.look_at(&bytes, &lies[at].to_string(), random);
+    }
+    images.finish();
+}
+
+/// Images made of a sound one.
+struct Images<'a> {
+    mounted: &'a Mounted,
+    sound: Vec<u8>,
+    looked_at: u64,
+    opened: u64,
+}
+
+impl<'a> Images<'a> {
+    fn new(mounted: &'a Mounted, seed: u64) -> Self {
+        run("mkfs.vexfs", &["-q", "-f", mounted.device.to_str().expect("UTF-8"), "6M"]);
+        mounted.mount("");
+        populate(&mounted.directory, &mut SeededRandom::new(seed));
+        mounted.unmount();
+        let mut sound = vec![0; BYTES as usize];
+        File::open(&mounted.device).expect("open").read_exact(&mut sound).expect("read");
+        Self { mounted, sound, looked_at: 0, opened: 0 }
+    }
+
+    /// Mounts one and uses it, and has some of them checked.
+    fn look_at(&mut self, bytes: &[u8], said: &str, random: &mut SeededRandom) {
+        let (mounted, number) = (self.mounted, self.looked_at);
+        self.looked_at += 1;
         // In the log, where what is wrong is found afterwards.
-        let note = format!("<6>damage of round {round}: {}\n", said.join("; "));
+        let note = format!("<6>damage of image {number}: {said}\n");
         let _ = fs::write("/dev/kmsg", &note.as_bytes()[..note.len().min(900)]);
         let device = OpenOptions::new().write(true).open(&mounted.device).expect("open");
-        device.write_all_at(&bytes, 0).expect("write");
+        device.write_all_at(bytes, 0).expect("write");
         device.sync_all().expect("fsync");
         drop(device);
         let options =
             ["errors=continue", "errors=continue", "errors=continue,index=preload", "", "ro"];
         let options = options[random.below(5) as usize];
         if mounted.try_mount(options).is_ok() {
-            opened += 1;
+            self.opened += 1;
             use_it(&mounted.directory, random);
-            assert!(mounted.unmount_if_mounted(), "round {round} stays mounted: {said:?}");
+            assert!(mounted.unmount_if_mounted(), "image {number} stays mounted: {said}");
         }
-        if round % 8 == 0 {
+        if number % 8 == 0 {
             let mut check = std::process::Command::new("fsck.vexfs");
             let output = check.args(["-n", "-f"]).arg(&mounted.device).output().expect("fsck");
             // It may find what it likes, but not fail; unless the lie is a feature of a later version.
             let (status, told) = (output.status, String::from_utf8_lossy(&output.stderr));
             let judged = status.code().is_some_and(|code| code < 8)
                 || status.code() == Some(8) && told.contains("features unknown here");
-            assert!(judged, "round {round}: {status} {told} {said:?}");
+            assert!(judged, "image {number}: {status} {told} {said}");
         }
     }
-    assert!(opened > rounds / 2, "{opened} of {rounds} could be mounted");
-    mounted.format();
+
+    fn finish(self) {
+        let Self { mounted, looked_at, opened, .. } = self;
+        assert!(opened > looked_at / 2, "{opened} of {looked_at} could be mounted");
+        mounted.format();
+    }
 }
 
 /// Some of everything.

@@ -3,6 +3,9 @@
 //! and whose checksums are right, as only a broken or hostile writer makes them.
 
 use crate::random::SeededRandom;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 use vexfs_core::layout::{
     BlockPointerLayout, CHILD_BYTES, ChildLayout, EXTENT_UNWRITTEN, ExtentLayout,
     ITEM_HEADER_BYTES, ItemLayout, NODE_HEADER_BYTES, NODE_MAGIC, NodeLayout, SUPERBLOCK_BYTES,
@@ -14,6 +17,10 @@ use zerocopy::{FromBytes, IntoBytes};
 const KIND_EXTENT: u8 = 21;
 /// Where the checksum of a superblock copy is.
 const SUPERBLOCK_CHECKSUM_AT: usize = 8;
+/// Where the fields of a superblock end.
+const SUPERBLOCK_LAST: usize = 264;
+/// Items that hold much begin with what matters.
+const ITEM_LAST: usize = 148;
 
 fn crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(0, bytes)
@@ -208,11 +215,16 @@ impl<'a> Damage<'a> {
     fn superblock(&mut self) {
         // A changed identity makes a foreign file system; that is tried, but rarely.
         let from = if self.random.percent(10) { 12 } else { 96 };
-        let end = if self.random.percent(10) { SUPERBLOCK_BYTES } else { 264 };
+        let end = if self.random.percent(10) { SUPERBLOCK_BYTES } else { SUPERBLOCK_LAST };
         let first = self.copies[0];
         self.field(first + from, first + end, "superblock");
+        self.spread_superblock();
+    }
+
+    /// Makes all copies of the state as the first is, each of which has its own number.
+    fn spread_superblock(&mut self) {
+        let first = self.copies[0];
         let bytes = self.bytes[first..first + SUPERBLOCK_BYTES].to_vec();
-        // In all copies of the state, each of which has its own number.
         for copy in self.copies.clone() {
             let number = superblock_mut(self.bytes, copy).copy;
             self.bytes[copy..copy + SUPERBLOCK_BYTES].copy_from_slice(&bytes);
@@ -246,7 +258,7 @@ impl<'a> Damage<'a> {
     }
 
     /// The items of a leaf: where each one's head is, its kind, and its bytes.
-    fn items(&self, at: usize) -> Vec<(usize, u8, std::ops::Range<usize>)> {
+    fn items(&self, at: usize) -> Vec<(usize, u8, Range<usize>)> {
         let (from, to) = self.node_range(at);
         let count = usize::from(self.head(at).count.get());
         let heads = (0..count).map(|item| from + NODE_HEADER_BYTES + item * ITEM_HEADER_BYTES);
@@ -263,7 +275,7 @@ impl<'a> Damage<'a> {
     }
 
     /// An item of any kind there is, each kind as often as the others.
-    fn pick_item(&mut self, of: Option<u8>) -> Option<(usize, usize, u8, std::ops::Range<usize>)> {
+    fn pick_item(&mut self, of: Option<u8>) -> Option<(usize, usize, u8, Range<usize>)> {
         let leaves: Vec<usize> =
             (0..self.nodes.len()).filter(|at| self.nodes[*at].level == 0).collect();
         let mut all: Vec<_> = leaves
@@ -283,9 +295,8 @@ impl<'a> Damage<'a> {
 
     fn item(&mut self) {
         let Some((at, _, kind, range)) = self.pick_item(None) else { return };
-        // Items that hold much begin with what matters.
         let end = match self.random.percent(70) {
-            true => range.end.min(range.start + 148),
+            true => range.end.min(range.start + ITEM_LAST),
             false => range.end,
         };
         self.field(range.start, end, &format!("item of kind {kind}"));
@@ -381,6 +392,98 @@ impl<'a> Damage<'a> {
             seal_superblock(self.bytes, copy);
         }
     }
+}
+
+/// A field that says what is wrong, under right checksums.
+#[derive(Clone, Debug)]
+pub struct Lie {
+    what: String,
+    /// The node that it is in, or none for the superblock.
+    node: Option<usize>,
+    at: usize,
+    wide: usize,
+    value: u64,
+}
+
+impl Lie {
+    /// Writes it into the image that it was made for.
+    pub fn tell(&self, bytes: &mut [u8]) {
+        let mut random = SeededRandom::new(0);
+        let mut damage = Damage::new(bytes, &mut random).expect("a sound image");
+        let place = self.at..self.at + self.wide;
+        damage.bytes[place].copy_from_slice(&self.value.to_le_bytes()[..self.wide]);
+        match self.node {
+            Some(node) => damage.seal(node),
+            None => damage.spread_superblock(),
+        }
+    }
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes: {:#x}", self.what, self.wide, self.value)
+    }
+}
+
+/// What can be said that is wrong in each place where a field may be: of the superblock, of the heads of
+/// the root and of a leaf, of a pointer to a node, and of an item of each kind and its head.
+pub fn lies(image: &[u8]) -> Vec<Lie> {
+    let (mut bytes, mut random) = (image.to_vec(), SeededRandom::new(0));
+    let damage = Damage::new(&mut bytes, &mut random).expect("a sound image");
+    let leaf = (0..damage.nodes.len()).find(|at| damage.nodes[*at].level == 0).expect("a leaf");
+    let mut places: Vec<(Option<usize>, Range<usize>, String)> = Vec::new();
+    let first = damage.copies[0];
+    places.push((None, first + 12..first + SUPERBLOCK_LAST, "superblock".into()));
+    for (node, name) in [(0, "root"), (leaf, "leaf")] {
+        let (from, _) = damage.node_range(node);
+        places.push((Some(node), from..from + NODE_HEADER_BYTES, format!("head of a {name}")));
+    }
+    if leaf != 0 {
+        let from = damage.node_range(0).0 + NODE_HEADER_BYTES;
+        places.push((Some(0), from..from + CHILD_BYTES, "child of the root".into()));
+    }
+    // Of each kind the one that says most, the first of those.
+    let mut largest = BTreeMap::new();
+    for at in (0..damage.nodes.len()).filter(|at| damage.nodes[*at].level == 0) {
+        for (head, kind, range) in damage.items(at) {
+            let known = largest.entry(kind).or_insert((at, head, range.clone()));
+            if known.2.len() < range.len() {
+                *known = (at, head, range);
+            }
+        }
+    }
+    for (kind, (at, head, range)) in largest {
+        let name = format!("item of kind {kind}");
+        places.push((Some(at), head..head + ITEM_HEADER_BYTES, format!("head of an {name}")));
+        places.push((Some(at), range.start..range.end.min(range.start + ITEM_LAST), name));
+    }
+    let blocks = (image.len() / damage.block_bytes) as u64;
+    let mut lies = Vec::new();
+    for (node, range, name) in places {
+        for wide in [8, 4, 2, 1] {
+            for at in range.clone().step_by(wide).take_while(|at| at + wide <= range.end) {
+                let mut word = [0; 8];
+                word[..wide].copy_from_slice(&image[at..at + wide]);
+                let (now, all) = (u64::from_le_bytes(word), u64::MAX >> (64 - 8 * wide));
+                let mut values = vec![now.wrapping_add(1) & all, all];
+                if wide >= 4 {
+                    values.extend([0, now.wrapping_sub(1) & all, all >> 1, blocks - 1]);
+                }
+                values.sort_unstable();
+                values.dedup();
+                values.retain(|value| *value != now);
+                let what = format!("{name} at {}", at - range.start);
+                lies.extend(values.into_iter().map(|value| Lie {
+                    what: what.clone(),
+                    node,
+                    at,
+                    wide,
+                    value,
+                }));
+            }
+        }
+    }
+    lies
 }
 
 fn superblock_mut(bytes: &mut [u8], at: usize) -> &mut SuperblockLayout {

@@ -22,7 +22,7 @@ mod session;
 pub mod vector;
 mod workload;
 
-pub use damage::damage;
+pub use damage::{Lie, damage, lies};
 pub use device::{Event, Fault, FlushHook, Request, SimulatedDevice};
 pub use host::{SimulatedClock, format, format_options, host};
 pub use image::{Image, PAGE_BYTES, SECTOR_BYTES};
@@ -31,6 +31,6 @@ pub use observation::{
     Observation, WholeCopy, check_device, check_older_state, copies_of, observe, observe_device,
 };
 pub use power::{CrashState, Trace};
-pub use random::{Blob, SeededRandom, rounds, seed};
+pub use random::{Blob, SeededRandom, rounds, seed, spread};
 pub use session::{Point, Session, is_environment};
 pub use workload::{Change, Workload};

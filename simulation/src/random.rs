@@ -90,3 +90,9 @@ pub fn seed(default: u64) -> u64 {
 pub fn rounds(default: u64) -> u64 {
     variable("VEXFS_ROUNDS").unwrap_or(default)
 }
+
+/// So many places, evenly spread over `length`, or all of them; others with another seed.
+pub fn spread(length: usize, rounds: u64, seed: u64) -> Vec<usize> {
+    let (length, rounds) = (length as u64, rounds.min(length as u64));
+    (0..rounds).map(|round| ((seed % length + round * length / rounds) % length) as usize).collect()
+}

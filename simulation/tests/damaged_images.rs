@@ -178,6 +178,15 @@ fn use_it(bytes: &[u8], random: &mut SeededRandom) -> bool {
     true
 }
 
+/// Checks it and uses it; whether it could be opened, or a panic.
+fn look_at(bytes: &[u8], random: &mut SeededRandom) -> std::thread::Result<bool> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let device = device_of(bytes);
+        let _ = check(host(&device, 1), &CheckOptions::default(), &mut (), &mut |_| ());
+        use_it(bytes, random)
+    }))
+}
+
 #[test]
 fn whatever_an_image_says_what_is_done_with_it_ends() {
     let seed = seed(0xda_0001);
@@ -188,13 +197,27 @@ fn whatever_an_image_says_what_is_done_with_it_ends() {
         let mut random = SeededRandom::new(seed + round * 7919);
         let mut bytes = sound.clone();
         let said = damage(&mut bytes, &mut random);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let device = device_of(&bytes);
-            let _ = check(host(&device, 1), &CheckOptions::default(), &mut (), &mut |_| ());
-            use_it(&bytes, &mut random)
-        }));
+        let outcome = look_at(&bytes, &mut random);
         opened += u64::from(outcome.unwrap_or_else(|_| panic!("round {round}: {said:#?}")));
     }
     // Most of it is to be seen by more than the mount.
+    assert!(opened > rounds / 2, "{opened} of {rounds} could be opened");
+}
+
+#[test]
+fn whatever_a_field_says_what_is_done_with_it_ends() {
+    let seed = seed(0xda_0002);
+    let sound = sound(seed);
+    let lies = lies(&sound);
+    assert!(lies.len() > 4000, "{} lies", lies.len());
+    let mut opened = 0;
+    let told = spread(lies.len(), rounds(600), seed);
+    let rounds = told.len();
+    for at in told {
+        let mut bytes = sound.clone();
+        lies[at].tell(&mut bytes);
+        let outcome = look_at(&bytes, &mut SeededRandom::new(seed + at as u64));
+        opened += usize::from(outcome.unwrap_or_else(|_| panic!("lie {at}: {}", lies[at])));
+    }
     assert!(opened > rounds / 2, "{opened} of {rounds} could be opened");
 }

@@ -126,18 +126,7 @@ impl Walk {
                 return Ok(None);
             }
         };
-        let count = node.count();
-        let last = node.key(count.saturating_sub(1));
-        let inside = if count == 0 {
-            true
-        } else {
-            let first = node.key(0);
-            // The first key of an inner node is the lowest that it may hold, even when nothing
-            // with that key is left below it.
-            let starts = if node.level() > 0 { first == low } else { first >= low };
-            starts && high.is_none_or(|high| last < high)
-        };
-        if !inside {
+        if !node.lies_within(low, high) {
             checker.lose(lost, Code::NodeKeyRange, place)?;
             return Ok(None);
         }

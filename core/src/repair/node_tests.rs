@@ -263,6 +263,38 @@ fn nodes_whose_content_lies_are_found() {
 }
 
 #[test]
+fn a_leaf_that_reaches_into_the_next_is_never_merged_with_it() {
+    let key = Key::new(FIRST_OBJECT + 40, Kind::Inode, 0);
+    for first in [false, true] {
+        let memory = populated(12);
+        let keys = |fs: &FileSystem| {
+            let mut keys = Vec::new();
+            let each = |key, _: &[u8]| {
+                keys.push(key);
+                Ok(keys.len() < 100_000)
+            };
+            fs.reader().scan(Key::MIN, Key::MAX, each).unwrap();
+            keys
+        };
+        let before = keys(&open(&memory));
+        edit_node(&memory, key, 0, |node| match first {
+            true => node.set_key(0, Key::MIN),
+            false => node.set_key(node.count() - 1, Key::MAX),
+        });
+        let fs = open(&memory);
+        let mut refused = 0;
+        for key in before.iter().filter(|key| key.kind_number() != Kind::Group as u8) {
+            match fs.operation(8, true, |tree| tree.remove(*key)) {
+                Err(Error::Corrupt { .. }) => refused += 1,
+                result => assert!(matches!(result, Ok(()) | Err(Error::NotFound)), "{result:?}"),
+            }
+        }
+        let left = keys(&fs).len();
+        assert!(refused > 0 && left < before.len(), "{refused} of {}, {left} left", before.len());
+    }
+}
+
+#[test]
 fn copies_of_the_superblock_are_written_anew() {
     let whole = contents(&populated(12));
     let end = 8 << 20;
