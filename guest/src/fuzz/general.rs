@@ -105,13 +105,19 @@ fn flags(random: &mut SeededRandom) -> u64 {
     flags
 }
 
-/// One of the files open here, or a number that is none.
+/// One of the files open here, mostly of those that others are clones of, or a number that is none.
 fn descriptor(random: &mut SeededRandom, files: &[i32]) -> u64 {
-    match random.below(12) {
+    match random.below(20) {
         0 => u64::MAX,
         1 => 1 << random.below(64),
-        _ => *random.pick(files).expect("a file") as u64,
+        2..=5 => *random.pick(files).expect("a file") as u64,
+        _ => *random.pick(&files[..FILES - 1]).expect("a file") as u64,
     }
+}
+
+/// A place or a length in a file: nine of ten times of blocks that every one has.
+fn block(random: &mut SeededRandom) -> u64 {
+    if random.percent(90) { random.below(ROOM as u64 / 2 / 4096) * 4096 } else { edge(random) }
 }
 
 /// Ioctl `which`, which may name one of `files`.
@@ -155,16 +161,13 @@ fn any(which: usize, random: &mut SeededRandom, files: &[i32]) -> Ioctl {
         }
         8 => (CLONE, SHARING, Argument::Number(descriptor(random, files))),
         9 => {
-            // Few of the others are all right.
-            let within = random.percent(50);
-            let mut place = || if within { random.below(8) * 4096 } else { edge(random) };
-            let [from, length, to] = [place(), place(), place()];
+            let [from, length, to] = [(); 3].map(|()| block(random));
             let range = [descriptor(random, files), from, length, to];
             (CLONE_RANGE, SHARING, words(&range))
         }
         10 => {
             let count = random.below(4);
-            let mut range = vec![edge(random), edge(random), count];
+            let mut range = vec![block(random), block(random), count];
             if random.percent(10) {
                 range[2] = random.number() & 0xffff;
             }
@@ -172,7 +175,7 @@ fn any(which: usize, random: &mut SeededRandom, files: &[i32]) -> Ioctl {
                 range[2] |= random.number() << 16;
             }
             for _ in 0..4 {
-                range.extend([descriptor(random, files), edge(random), 0, 0]);
+                range.extend([descriptor(random, files), block(random), 0, 0]);
             }
             (ioctls::DEDUPE_RANGE, SHARING, words(&range))
         }
@@ -215,6 +218,12 @@ fn targets(root: &Path, worker: u64) -> Vec<(Kind, File)> {
     all
 }
 
+/// Whether this is user-mode Linux, which walks the mappings of a program without their lock when
+/// another takes pages out of a file, and says so.
+fn is_user_mode() -> bool {
+    fs::read_to_string("/proc/cpuinfo").expect("cpuinfo").contains("User Mode Linux")
+}
+
 /// How often each ioctl ended how.
 type Counts = BTreeMap<(usize, i32), u64>;
 
@@ -225,7 +234,9 @@ fn work(arena: &Arena, targets: &[(Kind, File)], random: &mut SeededRandom, roun
         let which = random.below(NAMES.len() as u64) as usize;
         let sets_flags = which == 4 || which == 6;
         let (kind, file) = loop {
-            let target = random.pick(targets).expect("a target");
+            // Half of them are those that can be cloned to.
+            let among = if random.percent(50) { &targets[..FILES - 1] } else { targets };
+            let target = random.pick(among).expect("a target");
             if !sets_flags || target.0 != Kind::Usual {
                 break target;
             }
@@ -307,9 +318,9 @@ pub fn random_ioctls_do_no_harm(mounted: &Mounted) {
                 scope.spawn(move || {
                     let random = &mut SeededRandom::new(seed + worker);
                     let targets = targets(root, worker);
-                    // In a file of its own: user-mode Linux walks the mappings of a program without
-                    // their lock when another takes pages out of a file, and says so.
-                    let mapped = create(&root.join(format!("mapped{worker}")));
+                    // Arguments may lie in a file whose blocks the ioctls exchange.
+                    let name = if is_user_mode() { "mapped" } else { "g" };
+                    let mapped = create(&root.join(format!("{name}{}", worker + 1)));
                     mapped.set_len(ROOM as u64).expect("ftruncate");
                     let arena = Arena::new(shared, &mapped, random);
                     if worker % 2 == 1 {
