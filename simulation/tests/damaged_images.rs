@@ -2,8 +2,9 @@
 //! Images whose bytes changed, and images whose structures lie under right checksums: whatever is done
 //! with one ends, in errors or in results, and a check of it ends too.
 
-use vexfs_core::check::{CheckOptions, check};
+use vexfs_core::check::{CheckOptions, Code, Finding, check};
 use vexfs_core::layout::ROOT_INODE;
+use vexfs_core::repair::{RepairOptions, repair};
 use vexfs_core::{
     FileSystem, MODE_DIRECTORY, MODE_FILE, NewInode, OpenOptions, Result, SearchRequest, VectorPut,
     XattrMode,
@@ -178,13 +179,29 @@ fn use_it(bytes: &[u8], random: &mut SeededRandom) -> bool {
     true
 }
 
-/// Checks it and uses it; whether it could be opened, or a panic.
+/// Checks it, uses it, and repairs another copy of it; whether it could be opened, or a panic.
 fn look_at(bytes: &[u8], random: &mut SeededRandom) -> std::thread::Result<bool> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let device = device_of(bytes);
         let _ = check(host(&device, 1), &CheckOptions::default(), &mut (), &mut |_| ());
+        mend(bytes);
         use_it(bytes, random)
     }))
+}
+
+/// Nothing is left to mend where a repair says so, and of a file system that can be opened afterwards
+/// nothing but what no repair can know: bytes of files, and what is of no consequence.
+fn mend(bytes: &[u8]) {
+    let device = device_of(bytes);
+    let repaired = repair(host(&device, 1), &RepairOptions::default(), &mut (), &mut |_| ());
+    let Ok(report) = repaired else { return };
+    let mut left = Vec::new();
+    let found = &mut |finding: &Finding| left.push(finding.code);
+    let after = check(host(&device, 1), &CheckOptions::default(), &mut (), found).unwrap();
+    assert_eq!(report.is_clean(), after.is_clean(), "{left:?}");
+    let lost = |code: &Code| matches!(code, Code::DataChecksum | Code::NodeReserved);
+    let open = || FileSystem::open(host(&device, 1), &OpenOptions::default()).is_ok();
+    assert!(left.iter().all(lost) || !open(), "{left:?} is left");
 }
 
 #[test]

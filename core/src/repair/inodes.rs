@@ -191,18 +191,21 @@ fn remains(tree: &Tree, object: u64) -> Result<Option<Remains>> {
 /// Makes an inode anew whose own item is lost or makes no sense, as far as its items tell what it
 /// was: owner root, permissions for the owner. When they tell nothing they are removed.
 fn rebuild(fs: &FileSystem, object: u64) -> Result<()> {
+    let generation = Inode::load(&fs.reader(), object).map(|inode| inode.generation);
+    let (sound, latest) = (generation.is_ok(), fs.reader().generation());
+    if generation.is_ok_and(|generation| generation > latest) {
+        // Of a transaction to come: the only finding for an inode that can be read.
+        change(fs, object, |inode| inode.generation = latest)?;
+        if object < FIRST_OBJECT {
+            return Ok(());
+        }
+    }
     if object < FIRST_OBJECT {
         return make_root(fs);
     }
-    let sound = Inode::load(&fs.reader(), object).is_ok();
     let remains = remains(&fs.reader(), object)?;
     let collection = remains.as_ref().is_some_and(|remains| remains.collection);
     let (from, to) = (Key { object, kind_offset: 0 }, Key { object, kind_offset: u64::MAX });
-    if sound {
-        // A generation of a transaction to come: the only finding for an inode that can be read.
-        let latest = fs.reader().generation();
-        change(fs, object, |inode| inode.generation = inode.generation.min(latest))?;
-    }
     if sound || collection {
         // An inode with a collection's items, or the other way round.
         let keep_inode = sound;

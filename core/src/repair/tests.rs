@@ -141,6 +141,9 @@ pub(super) const CASES: &[(Code, bool, Damage)] = &[
     (Code::InodeMalformed, true, |tree| {
         change_inode(tree, b"data", |inode| inode.generation = 1 << 40)
     }),
+    (Code::InodeMalformed, true, |tree| {
+        change_inode(tree, b"/", |inode| inode.generation = 1 << 40)
+    }),
     (Code::RootMissing, true, |tree| {
         tree.state.inodes -= 1;
         tree.remove(Key::new(ROOT_INODE, Kind::Inode, 0))
