@@ -432,7 +432,14 @@ const struct inode_operations vexfs_dir_inode_operations = {
 	.fileattr_set = vexfs_fileattr_set,
 };
 
+static int vexfs_dir_open(struct inode *inode, struct file *file)
+{
+	vexfs_opened(inode->i_sb);
+	return 0;
+}
+
 const struct file_operations vexfs_dir_operations = {
+	.open = vexfs_dir_open,
 	.llseek = vexfs_dir_llseek,
 	.read = generic_read_dir,
 	.iterate_shared = vexfs_iterate,

@@ -116,6 +116,7 @@ static int vexfs_open(struct inode *inode, struct file *file)
 {
 	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
 		return -EIO;
+	vexfs_opened(inode->i_sb);
 	file->f_mode |= FMODE_CAN_ODIRECT;
 	return generic_file_open(inode, file);
 }

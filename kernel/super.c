@@ -50,6 +50,8 @@ static void shut_down(struct work_struct *work)
 
 	if (sb_rdonly(sb))
 		return;
+	WRITE_ONCE(super->giving_up, true);
+	errseq_set(&sb->s_wb_err, -EIO);
 	sb->s_flags |= SB_RDONLY;
 	/* Before it was frozen, everything was made durable. */
 	if (vexfs_start_write(sb)) {
@@ -617,6 +619,7 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		}
 		if (!read_only) {
 			WRITE_ONCE(super->gave_up, false);
+			WRITE_ONCE(super->giving_up, false);
 			reap_orphans(sb);
 		}
 	}

@@ -4,6 +4,7 @@
 #define VEXFS_H
 
 #include <linux/completion.h>
+#include <linux/errseq.h>
 #include <linux/fs.h>
 #include <linux/iomap.h>
 #include <linux/kobject.h>
@@ -77,7 +78,8 @@ struct vexfs_super {
 	u64 index_left; /* vectors that the last whole round left */
 	u32 index_step_rows; /* vectors that one step adds to a graph */
 	bool stopped;
-	bool gave_up; /* writing, after damage or a failure; until it is mounted for writing again */
+	bool giving_up; /* writing, after damage or a failure; until it is mounted for writing again */
+	bool gave_up; /* and it is done */
 	bool write_failed; /* and it is told of */
 	struct ratelimit_state told; /* how often damage is told of */
 	struct kobject kobject;
@@ -131,6 +133,16 @@ static inline struct vexfs_core *vexfs_core_of(const struct inode *inode)
 static inline struct timespec64 vexfs_to_timespec(const struct vexfs_time *time)
 {
 	return (struct timespec64){ .tv_sec = time->seconds, .tv_nsec = time->nanoseconds };
+}
+
+/*
+ * Something is being opened. Where nothing can be written syncfs(2) asks the file system nothing, so it has to
+ * know by then that changes may be lost.
+ */
+static inline void vexfs_opened(struct super_block *sb)
+{
+	if (unlikely(READ_ONCE(VEXFS_SB(sb)->giving_up)))
+		errseq_set(&sb->s_wb_err, -EIO);
 }
 
 /* Why nothing may be changed, also by who has opened a file for writing before, or 0. */

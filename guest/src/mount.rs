@@ -275,6 +275,11 @@ fn damaged_tree(mounted: &Mounted) {
     refused(open.write_all_at(b"refused", 0));
     refused(open.set_len(1));
     refused(open.sync_all());
+    // Everybody is told that changes may be lost, who opens it now too.
+    for file in [&witness, &mounted.directory, &witness, &mounted.directory] {
+        let synced = rustix::fs::syncfs(File::open(file).expect("open"));
+        assert_eq!(synced, Err(rustix::io::Errno::IO), "{}", file.display());
+    }
     refused(fs::create_dir(mounted.directory.join("late")));
     assert_eq!(fs::read(&witness).expect("read"), b"written");
     drop(open);

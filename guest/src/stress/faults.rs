@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Operations of a thread in a round.
-const OPERATIONS: u64 = 100;
+const OPERATIONS: u64 = 40;
 const PASSING: &[i32] = &[libc::ENOMEM, libc::EFAULT];
 const BROKEN: &[i32] = &[libc::EIO, libc::EROFS, libc::ENOMEM, libc::EUCLEAN, libc::EBADMSG];
 
