@@ -271,12 +271,15 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 	if (error)
 		goto out;
 	filemap_invalidate_lock(inode->i_mapping);
-	/* The whole file's dirty blocks: the core decides by what it has, and its size. */
-	if (size > 0)
-		error = filemap_write_and_wait_range(inode->i_mapping, size - 1, size - 1);
-	if (!error)
-		error = vexfs_settle_range(inode, mode & ~FALLOC_FL_KEEP_SIZE ? offset : 0,
-					   mode & ~FALLOC_FL_KEEP_SIZE ? end - 1 : LLONG_MAX);
+	/* The core decides by the blocks that it has, and its size. */
+	if (!(mode & ~FALLOC_FL_KEEP_SIZE)) {
+		error = vexfs_settle_range(inode, 0, LLONG_MAX);
+	} else {
+		if (size > 0)
+			error = filemap_write_and_wait_range(inode->i_mapping, size - 1, size - 1);
+		if (!error)
+			error = vexfs_settle_range(inode, offset, end - 1);
+	}
 	if (error)
 		goto unlock;
 	WRITE_ONCE(VEXFS_I(inode)->perhaps_unwritten, true);

@@ -7,6 +7,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -205,7 +206,41 @@ fn a_pipe_is_spliced_in_and_out(dir: &Path) {
         assert!(sent > 0);
         left -= sent;
     }
-    assert_same(&content(&to), &bytes, "spliced");
+    assert_same(&content(&to), &bytes, "sent");
+    // By splice(2), half a file to another place in another, and what is in memory by vmsplice(2).
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let target = create(&dir.join("spliced"));
+    let half = bytes.len() / 2;
+    let (mut read, mut written) = (half as i64, 5000_i64);
+    let moved = |result: isize| -> usize {
+        assert!(result > 0, "{}", std::io::Error::last_os_error());
+        result as usize
+    };
+    let drain = |written: &mut i64, mut count: usize| {
+        while count > 0 {
+            // SAFETY: the place is written to while this lasts.
+            count -= moved(unsafe {
+                let (from, to, none) =
+                    (reader.as_raw_fd(), target.as_raw_fd(), std::ptr::null_mut());
+                libc::splice(from, none, to, written, count, libc::SPLICE_F_MOVE)
+            });
+        }
+    };
+    while (read as usize) < bytes.len() {
+        // SAFETY: as above.
+        let count = moved(unsafe {
+            let (from, to, none) = (source.as_raw_fd(), writer.as_raw_fd(), std::ptr::null_mut());
+            libc::splice(from, &mut read, to, none, 50_000, 0)
+        });
+        drain(&mut written, count);
+    }
+    assert_eq!(written as usize, 5000 + half);
+    let given = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: 30_000 };
+    // SAFETY: the bytes are there, and stay as they are, until they are drained.
+    let count = moved(unsafe { libc::vmsplice(writer.as_raw_fd(), &given, 1, 0) });
+    drain(&mut written, count);
+    let wanted = [&[0; 5000], &bytes[half..], &bytes[..count]].concat();
+    assert_same(&content(&dir.join("spliced")), &wanted, "spliced");
 }
 
 fn append_goes_to_the_end(dir: &Path) {

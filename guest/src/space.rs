@@ -3,7 +3,7 @@
 
 use crate::Test;
 use crate::ioctls::DEDUPE_RANGE;
-use crate::support::{Numbers, Window, assert_same, content, create, drop_caches, noise};
+use crate::support::{Numbers, Window, assert_same, content, create, drop_caches, extents, noise};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -14,6 +14,7 @@ use std::path::Path;
 pub const TESTS: &[Test] = &[
     ("holes_are_found", holes_are_found),
     ("what_is_being_written_back_is_no_hole", what_is_being_written_back_is_no_hole),
+    ("extents_are_told_as_what_they_are", extents_are_told),
     ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
     ("ranges_are_taken_out_and_put_in", ranges_are_taken_out_and_put_in),
     ("clones_share_until_written", clones_share_until_written),
@@ -67,6 +68,49 @@ fn what_is_being_written_back_is_no_hole(dir: &Path) {
         assert!(looks > 0);
         fs::remove_file(&path).expect("remove");
     }
+}
+
+fn extents_are_told(dir: &Path) {
+    const LAST: u32 = 1;
+    const UNKNOWN: u32 = 2;
+    const DELALLOC: u32 = 4;
+    const NOT_ALIGNED: u32 = 0x100;
+    const INLINE: u32 = 0x200;
+    const UNWRITTEN: u32 = 0x800;
+    const SHARED: u32 = 0x2000;
+    const PART: u64 = 64 << 10;
+    let told = |file: &File| -> Vec<(u64, u64, u32)> {
+        extents(file).iter().map(|extent| (extent.start, extent.length, extent.flags)).collect()
+    };
+    let file = create(&dir.join("f"));
+    assert!(told(&file).is_empty());
+    file.write_all_at(&noise(1, PART as usize), 0).expect("write");
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 1 << 20, PART).expect("fallocate");
+    file.sync_all().expect("fsync");
+    let settled = [(0, PART, 0), (1 << 20, PART, UNWRITTEN)];
+    let with = |last: (u64, u64, u32)| [&settled[..], &[last]].concat();
+    assert_eq!(told(&file), [settled[0], (1 << 20, PART, UNWRITTEN | LAST)]);
+    assert!(extents(&file).iter().all(|extent| extent.place > 0 && extent.place % 4096 == 0));
+    // Not on the device yet.
+    file.write_all_at(&noise(2, PART as usize), 2 << 20).expect("write");
+    assert_eq!(told(&file), with((2 << 20, PART, DELALLOC | UNKNOWN | LAST)));
+    file.sync_all().expect("fsync");
+    assert_eq!(told(&file), with((2 << 20, PART, LAST)));
+    let clone = create(&dir.join("clone"));
+    rustix::fs::ioctl_ficlone(&clone, &file).expect("clone");
+    let all = told(&file);
+    assert_eq!((all[0], all[2]), ((0, PART, SHARED), (2 << 20, PART, SHARED | LAST)));
+    assert_eq!(extents(&clone)[0].place, extents(&file)[0].place);
+    // What is written to one is its own.
+    clone.write_all_at(b"x", 0).expect("write");
+    clone.sync_all().expect("fsync");
+    assert_eq!(told(&clone)[0], (0, 4096, 0));
+    assert_eq!(told(&file)[0].2, 0, "the first block is not shared any more");
+    assert_eq!(told(&file)[1], (4096, PART - 4096, SHARED));
+    let small = create(&dir.join("small"));
+    small.write_all_at(b"in the tree", 0).expect("write");
+    small.sync_all().expect("fsync");
+    assert_eq!(told(&small), [(0, 11, INLINE | NOT_ALIGNED | LAST)]);
 }
 
 fn space_is_given_zeroed_and_taken(dir: &Path) {

@@ -279,16 +279,35 @@ impl Drop for Window {
 /// What extents a file has.
 pub const FIEMAP: u32 = 0xc020_660b;
 
-/// Where on the device the first byte of a file is.
-pub fn place_of(file: &File) -> u64 {
-    // The request, and one extent.
-    let mut map = [0u64; 11];
+/// A `struct fiemap_extent`.
+pub struct Extent {
+    /// First byte in the file.
+    pub start: u64,
+    /// First byte on the device.
+    pub place: u64,
+    /// Bytes.
+    pub length: u64,
+    /// `FIEMAP_EXTENT_`.
+    pub flags: u32,
+}
+
+/// The first extents of a file, at most 16.
+pub fn extents(file: &File) -> Vec<Extent> {
+    const COUNT: usize = 16;
+    let mut map = [0u64; 4 + 7 * COUNT];
     map[1] = u64::MAX;
-    map[3] = 1;
-    // SAFETY: the request says that there is room for one extent, as there is.
+    map[3] = COUNT as u64;
+    // SAFETY: the request says for how many extents there is room.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, map.as_mut_ptr()) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    map[5]
+    let told = (map[2] >> 32) as usize;
+    let words = map[4..].chunks(7).take(told);
+    words.map(|w| Extent { start: w[0], place: w[1], length: w[2], flags: w[5] as u32 }).collect()
+}
+
+/// Where on the device the first byte of a file is.
+pub fn place_of(file: &File) -> u64 {
+    extents(file).first().expect("an extent").place
 }
 
 /// Names and positions from `position` on, at most `most`, as getdents64(2) gives them.

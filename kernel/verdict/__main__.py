@@ -6,6 +6,7 @@ import sys
 
 from elf import Object
 from entries import unreached
+from missing import without_headers, without_library_source
 from rules import FRAME_BYTES_MAX, Inspection
 
 # What each rule must find in the counterexample; no other function may be reported by it.
@@ -82,6 +83,10 @@ def main(kernel):
               [] if simd.vector_bytes == 64 else [f"the widest is of {simd.vector_bytes} bytes"])
     tally.add("entry points: every public function of the core is reached",
               unreached(kernel))
+    tally.add("build: without the headers of a kernel it says what to install",
+              without_headers(kernel))
+    tally.add("build: without the source of the compiler's library it says what to install",
+              without_library_source(kernel))
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 1 if tally.failed else 0
 

@@ -23,7 +23,7 @@ const PARTS: [f32; 9] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
 
 /// [`Kernels::train`].
 pub(crate) fn train(
-    kernels: &impl Kernels,
+    kernels: &dyn Kernels,
     shape: &Shape,
     element: ElementType,
     sample: &[&[u8]],
@@ -83,7 +83,7 @@ pub(crate) fn train(
 
 /// [`Kernels::encode`].
 pub(crate) fn encode(
-    kernels: &impl Kernels,
+    kernels: &dyn Kernels,
     shape: &Shape,
     codec: &Codec,
     (row, term): (&[u8], RowTerm),
@@ -155,7 +155,7 @@ fn factor(shape: &Shape, term: RowTerm) -> f32 {
 
 /// The components of the valid rows of a sample, as they are coded.
 fn each_component(
-    kernels: &impl Kernels,
+    kernels: &dyn Kernels,
     shape: &Shape,
     sample: &[&[u8]],
     mut use_component: impl FnMut(f32),

@@ -173,8 +173,10 @@ impl Arena {
             0 => 0,
             1 => random.below(4096),
             2 => u64::MAX - random.below(4096),
-            3 => 0xffff_8880_0000_0000 | random.below(1 << 30),
             4 => (self.edge.start + PAGE) as u64 + random.below(3000),
+            // What is left of the others may be an address of something.
+            _ if cfg!(target_pointer_width = "32") => u64::MAX - random.below(8192),
+            3 => 0xffff_8880_0000_0000 | random.below(1 << 30),
             _ => 1 << 63 | random.number(),
         }
     }

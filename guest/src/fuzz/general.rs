@@ -25,7 +25,7 @@ const CLONE: u32 = 0x4004_9409;
 const CLONE_RANGE: u32 = 0x4020_940d;
 
 /// Enough for each ioctl to work and to fail.
-const USUAL_ROUNDS: u64 = 200;
+const USUAL_ROUNDS: u64 = 100;
 /// Files whose blocks are shared; the first is never written.
 const FILES: usize = 5;
 /// Files are cut to [`ROOM`] when they are longer, before comparing them takes long.
