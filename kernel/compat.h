@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/pagemap.h>
 #include <linux/version.h>
+#include <linux/writeback.h>
 
 #define VEXFS_KERNEL(major, minor) (LINUX_VERSION_CODE >= KERNEL_VERSION(major, minor, 0))
 
@@ -153,6 +154,16 @@ static inline bool vexfs_start_write(struct super_block *sb)
 {
 	return sb_start_intwrite_trylock(sb);
 }
+
+/* 6.14, and later ones of 6.12: whose control group bytes are written for is told by folio. */
+#define vexfs_account_cgroup(wbc, folio, bytes)                                                    \
+	wbc_account_cgroup_owner(                                                                  \
+		wbc,                                                                               \
+		_Generic(&wbc_account_cgroup_owner,                                                \
+			void (*)(struct writeback_control *, struct page *, size_t) :              \
+				folio_page(folio, 0),                                              \
+			default : (folio)),                                                        \
+		bytes)
 
 /* 6.15: mkdir gives the dentry back. */
 #if VEXFS_KERNEL(6, 15)

@@ -41,7 +41,7 @@ static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	if (!iov_iter_count(to))
 		return 0;
 	if (iocb->ki_flags & IOCB_DIRECT)
-		return vexfs_direct_read(iocb, to);
+		return iocb->ki_flags & IOCB_NOWAIT ? -EAGAIN : vexfs_direct_read(iocb, to);
 	return generic_file_read_iter(iocb, to);
 }
 
@@ -72,6 +72,9 @@ static ssize_t vexfs_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	ssize_t written;
 	int error;
 
+	/* Only reading from the cache needs not to wait. */
+	if (iocb->ki_flags & IOCB_NOWAIT)
+		return direct ? -EAGAIN : -EOPNOTSUPP;
 	inode_lock(inode);
 	written = generic_write_checks(iocb, from);
 	if (written <= 0)
@@ -117,7 +120,7 @@ static int vexfs_open(struct inode *inode, struct file *file)
 	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
 		return -EIO;
 	vexfs_opened(inode->i_sb);
-	file->f_mode |= FMODE_CAN_ODIRECT;
+	file->f_mode |= FMODE_CAN_ODIRECT | FMODE_NOWAIT;
 	return generic_file_open(inode, file);
 }
 
@@ -273,7 +276,7 @@ static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t l
 	filemap_invalidate_lock(inode->i_mapping);
 	/* The core decides by the blocks that it has, and its size. */
 	if (!(mode & ~FALLOC_FL_KEEP_SIZE)) {
-		error = vexfs_settle_range(inode, 0, LLONG_MAX);
+		error = vexfs_settle(inode);
 	} else {
 		if (size > 0)
 			error = filemap_write_and_wait_range(inode->i_mapping, size - 1, size - 1);

@@ -411,6 +411,7 @@ static void write_blocks(struct vexfs_writeback *writeback, struct folio *folio,
 		/* The first part of an empty bio always goes in. */
 		WARN_ON_ONCE(!add_blocks(writeback->io, folio, offset, blocks << log2, log2));
 	}
+	vexfs_account_cgroup(writeback->wbc, folio, blocks << log2);
 	writeback->io->piece.blocks += blocks;
 	vexfs_claims_use(inode, piece, blocks, &writeback->io->growing);
 	piece->block += blocks;
@@ -592,10 +593,26 @@ int vexfs_writepages(struct address_space *mapping, struct writeback_control *wb
 }
 
 /*
- * Writes a range of the cache back and takes it out, for who changes what is behind it. On success no
- * writeback holds blocks allocated ahead until vexfs_settled(): what was unwritten space of the file
- * might be another's after the change.
+ * From here on until vexfs_settled() no writeback holds blocks allocated ahead: what was unwritten space
+ * of the file might be another's after a change. Claims of blocks that did not become dirty are gone.
  */
+static void hold_writeback(struct inode *inode, u64 first, u64 end)
+{
+	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	vexfs_claims_drop(inode, first, end);
+}
+
+/* Writes the cache back and leaves it, for who changes what is behind it to no other bytes. */
+int vexfs_settle(struct inode *inode)
+{
+	int error = filemap_write_and_wait(inode->i_mapping);
+
+	if (!error)
+		hold_writeback(inode, 0, U64_MAX);
+	return error;
+}
+
+/* Writes a range of the cache back and takes it out, for who changes the bytes that are behind it. */
 int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end)
 {
 	int error;
@@ -605,10 +622,8 @@ int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end)
 		return error;
 	truncate_pagecache_range(inode, round_down(start, PAGE_SIZE),
 				 end == LLONG_MAX ? end : round_up(end + 1, PAGE_SIZE) - 1);
-	mutex_lock(&VEXFS_I(inode)->writeback_lock);
-	/* Claims of blocks that did not become dirty. */
-	vexfs_claims_drop(inode, start >> inode->i_blkbits,
-			  end == LLONG_MAX ? U64_MAX : (u64)(end >> inode->i_blkbits) + 1);
+	hold_writeback(inode, start >> inode->i_blkbits,
+		       end == LLONG_MAX ? U64_MAX : (u64)(end >> inode->i_blkbits) + 1);
 	return 0;
 }
 

@@ -555,7 +555,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sb->s_time_min = S64_MIN;
 	sb->s_time_max = S64_MAX;
 	/* Bytes must stay as they are while they are summed up and written. */
-	sb->s_iflags |= SB_I_STABLE_WRITES;
+	sb->s_iflags |= SB_I_STABLE_WRITES | SB_I_CGROUPWB;
 	sb->s_flags |= SB_I_VERSION;
 	apply_options(super, options);
 

@@ -215,6 +215,7 @@ void vexfs_io_work(struct work_struct *work);
 /* page_write.c */
 ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from);
 vm_fault_t vexfs_mkwrite(struct vm_fault *vmf);
+int vexfs_settle(struct inode *inode);
 int vexfs_settle_range(struct inode *inode, loff_t start, loff_t end);
 void vexfs_settled(struct inode *inode);
 

@@ -2,11 +2,15 @@
 //! The bytes of files: written and read in every way there is.
 
 use crate::Test;
-use crate::support::{Numbers, assert_same, content, create, drop_caches, noise};
+use crate::support::{
+    Numbers, assert_same, content, create, drop_caches, is_user_mode, noise, run,
+};
+use io_uring::{IoUring, opcode, types::Fd};
 use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -16,6 +20,9 @@ pub const TESTS: &[Test] = &[
     ("small_files_survive_the_cache", small_files_survive_the_cache),
     ("mapped_writes_are_the_files", mapped_writes_are_the_files),
     ("direct_and_cached_io_agree", direct_and_cached_io_agree),
+    ("who_cannot_wait_reads_what_is_cached", who_cannot_wait_reads_what_is_cached),
+    ("a_queue_of_requests_is_served", a_queue_of_requests_is_served),
+    ("bytes_are_written_for_their_control_group", bytes_are_written_for_their_control_group),
     ("cut_and_grown_files_show_zeros", cut_and_grown_files_show_zeros),
     ("a_pipe_is_spliced_in_and_out", a_pipe_is_spliced_in_and_out),
     ("append_goes_to_the_end", append_goes_to_the_end),
@@ -129,15 +136,17 @@ fn aligned(length: usize) -> &'static mut [u8] {
     }
 }
 
+/// A file, read and written around the cache.
+fn uncached(path: &Path) -> File {
+    let mut how = OpenOptions::new();
+    how.read(true).write(true).custom_flags(OFlags::DIRECT.bits() as i32);
+    how.open(path).expect("O_DIRECT")
+}
+
 fn direct_and_cached_io_agree(dir: &Path) {
     let path = dir.join("f");
     let cached = create(&path);
-    let direct = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::DIRECT.bits() as i32)
-        .open(&path)
-        .expect("O_DIRECT");
+    let direct = uncached(&path);
     let mut model = noise(1, 1 << 20);
     cached.write_all_at(&model, 0).expect("write");
     let buffer = aligned(256 << 10);
@@ -169,6 +178,116 @@ fn direct_and_cached_io_agree(dir: &Path) {
     model[512..2048].copy_from_slice(&noise(99, 1536));
     drop_caches();
     assert_same(&content(&path), &model, "at the end");
+}
+
+fn who_cannot_wait_reads_what_is_cached(dir: &Path) {
+    const NO_WAIT: ReadWriteFlags = ReadWriteFlags::NOWAIT;
+    let path = dir.join("f");
+    let model = noise(1, 1 << 20);
+    let (cached, direct) = (create(&path), uncached(&path));
+    cached.write_all_at(&model, 0).expect("write");
+    let mut bytes = vec![0; model.len()];
+    let read = |bytes: &mut [u8], at: usize| {
+        rustix::io::preadv2(&cached, &mut [IoSliceMut::new(&mut bytes[at..])], at as u64, NO_WAIT)
+    };
+    assert_eq!(read(&mut bytes, 0).expect("all of it is there"), model.len());
+    assert_same(&bytes, &model, "cached");
+    cached.sync_all().expect("fsync");
+    drop_caches();
+    bytes.fill(0);
+    let mut at = 0;
+    while at < model.len() {
+        match read(&mut bytes, at) {
+            Ok(length) => at += length,
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                // Whoever can wait has it read.
+                cached.read_exact_at(&mut [0], at as u64).expect("read");
+            }
+        }
+    }
+    assert_same(&bytes, &model, "from the device");
+    let buffer = aligned(4096);
+    let slices = &mut [IoSliceMut::new(buffer)];
+    assert_eq!(rustix::io::preadv2(&direct, slices, 0, NO_WAIT), Err(Errno::AGAIN));
+    let slices = &[IoSlice::new(buffer)];
+    assert_eq!(rustix::io::pwritev2(&direct, slices, 0, NO_WAIT), Err(Errno::AGAIN));
+    assert_eq!(rustix::io::pwritev2(&cached, slices, 0, NO_WAIT), Err(Errno::OPNOTSUPP));
+    assert_same(&content(&path), &model, "nothing was written");
+}
+
+fn a_queue_of_requests_is_served(dir: &Path) {
+    const PIECES: usize = 16;
+    const PIECE: usize = 16 << 10;
+    let path = dir.join("f");
+    let (cached, direct) = (create(&path), uncached(&path));
+    let mut ring = IoUring::new(PIECES as u32).expect("io_uring");
+    let buffer = aligned(PIECES * PIECE);
+    let mut model = noise(0, PIECES * PIECE);
+    cached.write_all_at(&model, 0).expect("write");
+    let mut numbers = Numbers(3);
+    for round in 1..40 {
+        // Some pieces are written and the others are read, all at once.
+        let written = numbers.below(1 << PIECES);
+        let is_written = |piece: usize| written >> piece & 1 == 1;
+        buffer.copy_from_slice(&noise(round, PIECES * PIECE));
+        for (piece, bytes) in buffer.chunks_mut(PIECE).enumerate() {
+            let file = if numbers.below(2) == 0 { &cached } else { &direct };
+            let (file, at) = (Fd(file.as_raw_fd()), (piece * PIECE) as u64);
+            let entry = if is_written(piece) {
+                model[piece * PIECE..][..PIECE].copy_from_slice(bytes);
+                opcode::Write::new(file, bytes.as_ptr(), PIECE as u32).offset(at).build()
+            } else {
+                bytes.fill(0);
+                opcode::Read::new(file, bytes.as_mut_ptr(), PIECE as u32).offset(at).build()
+            };
+            // SAFETY: file and bytes live until the request has ended, which is waited for below.
+            unsafe { ring.submission().push(&entry.user_data(piece as u64)) }.expect("room");
+        }
+        if round % 8 == 0 {
+            drop_caches();
+        }
+        ring.submit_and_wait(PIECES).expect("submitted");
+        let ended: Vec<_> = ring.completion().collect();
+        assert_eq!(ended.len(), PIECES);
+        assert!(ended.iter().all(|end| end.result() == PIECE as i32), "{ended:?}");
+        assert_same(buffer, &model, "what was read beside what was written");
+        assert_same(&content(&path), &model, "the file");
+    }
+}
+
+fn bytes_are_written_for_their_control_group(dir: &Path) {
+    const LENGTH: u64 = 4 << 20;
+    if !fs::read_to_string("/proc/filesystems").expect("file systems").contains("cgroup2") {
+        assert!(is_user_mode(), "there are control groups in every stock kernel");
+        return;
+    }
+    let root = Path::new("/run/groups");
+    fs::create_dir_all(root).expect("mkdir");
+    run("mount", &["-t", "cgroup2", "none", root.to_str().expect("UTF-8")]);
+    let group = root.join("writer");
+    let path = dir.join("f");
+    fs::write(root.join("cgroup.subtree_control"), "+memory +io").expect("controllers");
+    fs::create_dir(&group).expect("mkdir");
+    let script = format!(
+        "echo $$ >{}/cgroup.procs; dd if=/dev/urandom of={} bs=64k count={} 2>/dev/null",
+        group.display(),
+        path.display(),
+        LENGTH >> 16
+    );
+    run("sh", &["-c", &script]);
+    // By a caller of another group.
+    File::open(&path).and_then(|file| file.sync_all()).expect("fsync");
+    let told = fs::read_to_string(group.join("io.stat")).expect("io.stat");
+    let written: u64 = told
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("wbytes="))
+        .map(|bytes| bytes.parse::<u64>().expect("a number"))
+        .sum();
+    assert!(written >= LENGTH, "{written} of {LENGTH} bytes: {told}");
+    fs::remove_file(&path).expect("remove");
+    fs::remove_dir(&group).expect("rmdir");
+    run("umount", &[root.to_str().expect("UTF-8")]);
 }
 
 fn cut_and_grown_files_show_zeros(dir: &Path) {

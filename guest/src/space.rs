@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("what_is_being_written_back_is_no_hole", what_is_being_written_back_is_no_hole),
     ("extents_are_told_as_what_they_are", extents_are_told),
     ("space_is_given_zeroed_and_taken", space_is_given_zeroed_and_taken),
+    ("giving_space_leaves_the_cache", giving_space_leaves_the_cache),
     ("ranges_are_taken_out_and_put_in", ranges_are_taken_out_and_put_in),
     ("clones_share_until_written", clones_share_until_written),
     ("ranges_are_copied", ranges_are_copied),
@@ -142,6 +143,43 @@ fn space_is_given_zeroed_and_taken(dir: &Path) {
     model[305_000..].copy_from_slice(&noise(5, 9000));
     assert_same(&content(&path), &model, "cached");
     file.sync_all().expect("fsync");
+    drop_caches();
+    assert_same(&content(&path), &model, "from the device");
+}
+
+fn giving_space_leaves_the_cache(dir: &Path) {
+    const PAGES: usize = 64;
+    const LENGTH: usize = PAGES * 4096 - 1000;
+    let path = dir.join("f");
+    let file = create(&path);
+    // With a hole, which is given space while its page is in memory; a part of a block at the end.
+    let mut model = noise(22, LENGTH);
+    model[40_960..81_920].fill(0);
+    file.write_all_at(&model[..40_960], 0).expect("write");
+    file.write_all_at(&model[81_920..], 81_920).expect("write");
+    file.sync_all().expect("fsync");
+    assert_same(&content(&path), &model, "before");
+    let window = Window::new(&file, PAGES * 4096);
+    window.set(81_921, 1);
+    model[81_921] = 1;
+    window.set(LENGTH + 5, 1); // behind the end
+    let mut give = |length: usize| {
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length as u64).expect("fallocate");
+        assert_eq!(window.resident(), PAGES, "pages are in memory");
+        model.resize(model.len().max(length), 0);
+        assert_same(&content(&path), &model, "cached");
+    };
+    give(LENGTH / 2);
+    give(LENGTH);
+    give(PAGES * 4096);
+    // Stored to a page of what was a hole, and to one behind what was the end.
+    for at in [50_000, LENGTH + 9] {
+        window.set(at, 7);
+        model[at] = 7;
+    }
+    let blocks = file.metadata().expect("stat").blocks();
+    file.sync_all().expect("fsync");
+    assert_eq!(file.metadata().expect("stat").blocks(), blocks);
     drop_caches();
     assert_same(&content(&path), &model, "from the device");
 }

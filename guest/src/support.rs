@@ -158,6 +158,11 @@ fn tell_what_is_going_on() {
     }
 }
 
+/// Whether this is user-mode Linux.
+pub fn is_user_mode() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").expect("cpuinfo").contains("User Mode Linux")
+}
+
 /// Empties the page cache and the caches of inodes and names.
 pub fn drop_caches() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("caches can be dropped");
@@ -257,6 +262,15 @@ impl Window {
         let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGBUS;
         assert!(killed || status == 0, "the child ended with {status:#x}");
         !killed
+    }
+
+    /// How many of its pages are in memory.
+    pub fn resident(&self) -> usize {
+        let mut pages = vec![0; self.length.div_ceil(4096)];
+        // SAFETY: the mapping is this process's own, and there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(self.start.cast(), self.length, pages.as_mut_ptr()) };
+        assert_eq!(result, 0, "mincore: {}", std::io::Error::last_os_error());
+        pages.iter().filter(|page| *page & 1 == 1).count()
     }
 
     /// The kernel stores a byte, the first of a file; whether it can.

@@ -7,7 +7,7 @@ use super::{become_a_user, outcome};
 use crate::commands::give_raw;
 use crate::ioctls::{self, can_discard};
 use crate::mount;
-use crate::support::{FIEMAP, Mounted, create, drop_caches, noise};
+use crate::support::{FIEMAP, Mounted, create, drop_caches, is_user_mode, noise};
 use libc::{
     EACCES, EBADF, EFAULT, EFBIG, EINTR, EINVAL, EISDIR, ENOMEM, ENOSPC, ENOTTY, EOPNOTSUPP,
     EOVERFLOW, EPERM, EXDEV,
@@ -218,12 +218,6 @@ fn targets(root: &Path, worker: u64) -> Vec<(Kind, File)> {
     all
 }
 
-/// Whether this is user-mode Linux, which walks the mappings of a program without their lock when
-/// another takes pages out of a file, and says so.
-fn is_user_mode() -> bool {
-    fs::read_to_string("/proc/cpuinfo").expect("cpuinfo").contains("User Mode Linux")
-}
-
 /// How often each ioctl ended how.
 type Counts = BTreeMap<(usize, i32), u64>;
 
@@ -318,7 +312,8 @@ pub fn random_ioctls_do_no_harm(mounted: &Mounted) {
                 scope.spawn(move || {
                     let random = &mut SeededRandom::new(seed + worker);
                     let targets = targets(root, worker);
-                    // Arguments may lie in a file whose blocks the ioctls exchange.
+                    // Arguments may lie in a file whose blocks the ioctls exchange; but user-mode Linux
+                    // walks a program's mappings without their lock then, and says so.
                     let name = if is_user_mode() { "mapped" } else { "g" };
                     let mapped = create(&root.join(format!("{name}{}", worker + 1)));
                     mapped.set_len(ROOM as u64).expect("ftruncate");

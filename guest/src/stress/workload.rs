@@ -8,7 +8,7 @@
 
 use crate::content::{self, ATTRIBUTE, BLOCK, BLOCKS};
 use crate::journal::Journal;
-use crate::support::Numbers;
+use crate::support::{Numbers, is_user_mode};
 use crate::vectors;
 use rustix::fs::XattrFlags;
 use std::collections::BTreeMap;
@@ -167,11 +167,9 @@ impl Thread<'_> {
         let file = self.open(name)?;
         let bytes = content::whole(version);
         match self.numbers.below(4) {
-            0 => write_mapped(
-                &file,
-                &bytes,
-                self.shared.expected.is_empty() && processors_tell_of_mappings(),
-            )?,
+            // User-mode Linux does not tell other processors that a page may not be written to any more,
+            // so whatever the file system, a store while it is written back does not reach the device.
+            0 => write_mapped(&file, &bytes, self.shared.expected.is_empty() && !is_user_mode())?,
             1 => {
                 for (number, piece) in bytes.chunks(7001).enumerate() {
                     file.write_all_at(piece, number as u64 * 7001)?;
@@ -361,13 +359,6 @@ impl Thread<'_> {
 fn ignore(error: Error) -> Result<()> {
     use std::io::ErrorKind::{AlreadyExists, NotFound};
     if matches!(error.kind(), AlreadyExists | NotFound) { Ok(()) } else { Err(error) }
-}
-
-/// Whether a store through a mapping whose page is being written back is noticed. User-mode Linux does
-/// not tell other processors that a page may not be written to any more, so whatever the file system,
-/// such a store stays in memory and does not reach the device.
-fn processors_tell_of_mappings() -> bool {
-    !fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux"))
 }
 
 /// Writes a file through a mapping. Unless `direct` is true the kernel does the stores: one that fails
