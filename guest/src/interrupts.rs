@@ -124,6 +124,9 @@ fn a_signal_ends_loading(mounted: &Mounted) {
     drop(top);
     let (mut ended, mut after) = (0, Duration::from_micros(200));
     for _ in 0..20 {
+        if ended == 3 {
+            break;
+        }
         mounted.cycle();
         let top = File::open(&mounted.directory).expect("open");
         let (first, _) = interrupted(after, || search(&top, collection, &one, 0));
@@ -202,7 +205,7 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
-    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS / 10));
+    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS / 20));
     let rebuild = || {
         let mut rebuild = uapi::CollectionMaintain::new();
         (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);

@@ -49,7 +49,7 @@ fn modes_alone_count(mounted: &Mounted) {
 }
 
 fn mapped_owners_count(mounted: &Mounted) {
-    in_rounds(mounted, "", 3, View::Mapped);
+    in_rounds(mounted, "", 2, View::Mapped);
 }
 
 fn smack_users_are_told(mounted: &Mounted) {
@@ -114,7 +114,7 @@ fn in_rounds(mounted: &Mounted, options: &str, rounds: u64, view: View) {
             labels::set_rules(&mut random);
         }
         // Lists that the kernel has in memory, and lists that it has to read again.
-        if round % 3 == 2 {
+        if round % 2 == 1 {
             crate::support::drop_caches();
         }
         let scopes = world.scopes(directory, &mut random);

@@ -348,6 +348,11 @@ fn what_is_overwritten_counts_once(dir: &Path) {
 fn a_full_disk_says_so_and_recovers(dir: &Path) {
     let mut files = Vec::new();
     let chunk = noise(11, 1 << 20);
+    // Most of it is given away, and the rest written.
+    let given = create(&dir.join("given"));
+    let stat = rustix::fs::fstatvfs(&given).expect("statvfs");
+    let most = stat.f_bavail * stat.f_frsize / 4 * 3;
+    rustix::fs::fallocate(&given, FallocateFlags::empty(), 0, most).expect("fallocate");
     let full = 'fill: loop {
         let path = dir.join(format!("filler{}", files.len()));
         let mut file = create(&path);

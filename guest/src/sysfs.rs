@@ -173,7 +173,7 @@ fn index_memory_is_a_limit(mounted: &Mounted) {
     drop(top);
     let stop = AtomicBool::new(false);
     let most = AtomicU64::new(0);
-    for round in 0..12 {
+    for round in 0..6 {
         let top = File::open(&mounted.directory).expect("open");
         let own = Own::of_mounted();
         stop.store(false, Ordering::Relaxed);
