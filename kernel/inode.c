@@ -443,6 +443,12 @@ int vexfs_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat
 	stat->attributes_mask |= STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
 	vexfs_fillattr(idmap, mask, inode, stat);
 	stat->blksize = i_blocksize(inode);
+	if (mask & STATX_DIOALIGN && S_ISREG(inode->i_mode)) {
+		/* The bytes are copied, wherever they lie; what is not whole blocks goes by the cache. */
+		stat->result_mask |= STATX_DIOALIGN;
+		stat->dio_mem_align = 1;
+		stat->dio_offset_align = i_blocksize(inode);
+	}
 	/* Space that is promised counts, so that a full file never looks empty. */
 	claimed = vexfs_claims_count(inode);
 	/* Blocks become the file's own first, and are no longer promised afterwards. */

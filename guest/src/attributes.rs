@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("times_are_kept_and_move", times_are_kept_and_move),
     ("times_told_are_times_stored", times_told_are_times_stored),
     ("owners_and_modes_are_kept", owners_and_modes_are_kept),
+    ("what_direct_io_needs_is_told", what_direct_io_needs_is_told),
     ("flags_bind", flags_bind),
     ("immutable_files_stay_as_they_are", immutable_files_stay_as_they_are),
     ("a_pipe_keeps_its_times", a_pipe_keeps_its_times),
@@ -98,6 +99,17 @@ fn owners_and_modes_are_kept(dir: &Path) {
     assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (12345, 4_000_000_000, 0o6751));
     let below = dir.join("below").metadata().expect("stat");
     assert_eq!((below.gid(), below.mode() & 0o2000), (77, 0o2000), "setgid is inherited");
+}
+
+fn what_direct_io_needs_is_told(dir: &Path) {
+    create(&dir.join("f"));
+    for (path, wanted) in [(&*dir.join("f"), Some((1, 4096))), (dir, None)] {
+        let told = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::DIOALIGN);
+        let told = told.expect("statx");
+        let is_told = told.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+        let needs = (told.stx_dio_mem_align, told.stx_dio_offset_align);
+        assert_eq!(is_told.then_some(needs), wanted, "{}", path.display());
+    }
 }
 
 fn flags_bind(dir: &Path) {
