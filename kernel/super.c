@@ -401,6 +401,7 @@ enum {
 	OPTION_COMMIT,
 	OPTION_INDEX,
 	OPTION_INDEX_MEMORY,
+	OPTION_NORECOVERY,
 };
 
 static const struct constant_table error_values[] = {
@@ -423,6 +424,7 @@ static const struct fs_parameter_spec vexfs_parameters[] = {
 	fsparam_u32("commit", OPTION_COMMIT),
 	fsparam_enum("index", OPTION_INDEX, index_values),
 	fsparam_string("index_memory", OPTION_INDEX_MEMORY),
+	fsparam_flag("norecovery", OPTION_NORECOVERY),
 	{}
 };
 
@@ -457,6 +459,9 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *paramet
 		options->index_memory = memparse(parameter->string, &end);
 		if (*end || end == parameter->string || options->index_memory < 1 << 20)
 			return invalfc(fc, "index_memory= takes bytes with K, M or G, at least 1M");
+		return 0;
+	case OPTION_NORECOVERY:
+		/* There is none, and where nothing may be written nothing is. */
 		return 0;
 	default:
 		return option;

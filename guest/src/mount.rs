@@ -50,6 +50,8 @@ fn options_are_taken_shown_and_refused(mounted: &Mounted) {
         assert!(options.split(',').any(|shown| shown == option), "{option} in {options}");
     }
     mounted.unmount();
+    mounted.mount("norecovery");
+    mounted.unmount();
     for wrong in ["errors=maybe", "commit=0", "commit=x", "index_memory=1", "nonsense", "index=x"] {
         let error = mounted.try_mount(wrong).expect_err(wrong);
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{wrong}");

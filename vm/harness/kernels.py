@@ -44,7 +44,7 @@ def ensure(name):
 
 def debian(name, image, headers):
     """A stock kernel, by the names of the metapackages for it and its headers."""
-    packages.require("make", "gcc-12", "ld", "pahole", "depmod", "qemu-system-x86_64",
+    packages.require("make", "gcc-12", "ld", "depmod", "qemu-system-x86_64",
                      "/usr/lib/x86_64-linux-gnu/libelf.so.1")
     home = cache.path("kernels", name)
     with cache.lock(name):

@@ -32,7 +32,6 @@ TOOLS = {
     "make": "make",
     "mke2fs": "e2fsprogs",
     "mkfs.ext4": "e2fsprogs",
-    "pahole": "pahole",
     "patch": "patch",
     "qemu-system-x86_64": "qemu-system-x86",
     "xz": "xz-utils",
