@@ -91,6 +91,7 @@ void vexfs_index_work(struct work_struct *work)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, HZ);
 		return;
 	}
+	WRITE_ONCE(super->index_at_work, numbers.count > 0);
 	for (i = 0; i < numbers.count; i++) {
 		struct vexfs_graph_work done = {};
 		int error = vexfs_core_collection_maintain(super->core, numbers.list[i],
@@ -110,6 +111,8 @@ void vexfs_index_work(struct work_struct *work)
 		WRITE_ONCE(super->index_left, super->index_left_yet);
 		super->index_left_yet = 0;
 	}
+	/* Whoever sees this sees what is left. */
+	smp_store_release(&super->index_at_work, false);
 	if (more || super->index_left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
 }

@@ -85,7 +85,7 @@ u32 vexfs_sum_block(struct folio *folio, size_t offset, unsigned int log2)
 
 int vexfs_io_init(void)
 {
-	return bioset_init(&io_bios, 64, offsetof(struct vexfs_io, bio), BIOSET_NEED_BVECS);
+	return bioset_init(&io_bios, BIO_POOL_SIZE, offsetof(struct vexfs_io, bio), BIOSET_NEED_BVECS);
 }
 
 void vexfs_io_exit(void)

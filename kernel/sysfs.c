@@ -58,7 +58,8 @@ SHOW_INDEX(index_damage, damaged)
 
 static ssize_t index_state_show(struct vexfs_super *super, char *out)
 {
-	bool building = READ_ONCE(super->index_left) || READ_ONCE(super->index_after);
+	bool building = smp_load_acquire(&super->index_at_work) || READ_ONCE(super->index_left) ||
+			READ_ONCE(super->index_after);
 
 	return sysfs_emit(out, "%s\n", READ_ONCE(super->index_paused) ? "paused" :
 				       building ? "building" : "idle");

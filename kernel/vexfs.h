@@ -72,6 +72,7 @@ struct vexfs_super {
 	atomic64_t index_wanted; /* pages of memory that were wanted back since the last search */
 	bool index_unloaded; /* no search since collections were let go of, or since mounting */
 	bool index_paused;
+	bool index_at_work; /* a round is under way */
 	bool preloaded;
 	u32 index_after; /* the collection whose turn was last, of a round that is under way */
 	u64 index_left_yet; /* vectors that this round has left for the next */
