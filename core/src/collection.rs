@@ -637,6 +637,8 @@ impl FileSystem {
 
     fn describe(&self, collection: &Collection) -> Result<CollectionInfo> {
         collection.check_alive()?;
+        // A row that was removed counts until its note is taken in.
+        self.take_in_notes(collection);
         let schema = &collection.schema;
         let (counts, stored_bytes) = {
             let tree = self.reader();
@@ -650,8 +652,11 @@ impl FileSystem {
             (counts, blocks.saturating_mul(tree.block_bytes() as u64))
         };
         let memory = collection.memory.read();
-        let unindexed =
-            if memory.is_loaded() { memory.unindexed() } else { counts.unindexed_at_most() };
+        // Rows may have come or gone since they were counted.
+        let unindexed = match memory.is_loaded() {
+            true => memory.unindexed().min(counts.rows),
+            false => counts.unindexed_at_most(),
+        };
         let pending = collection.pending.read().memory_bytes();
         Ok(CollectionInfo {
             number: schema.number,

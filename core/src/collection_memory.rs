@@ -630,6 +630,15 @@ impl FileSystem {
         }
     }
 
+    /// Takes the notes in, if there are any. What fails lets go of what is in memory, to be read from the
+    /// tree again.
+    pub(crate) fn take_in_notes(&self, collection: &Collection) {
+        let noted = !collection.pending.read().is_empty();
+        if noted {
+            let _ = self.take_in(collection);
+        }
+    }
+
     /// Takes the notes in.
     fn take_in(&self, collection: &Collection) -> Result<()> {
         self.take_in_to(collection, &mut collection.memory.write())

@@ -119,6 +119,23 @@ impl World {
 }
 
 #[test]
+fn counts_tell_of_changes_at_once() {
+    let mut world = World::new(12, 1, Metric::L2);
+    assert_eq!(world.recall(10, SearchPlan::ExactAll), 100);
+    let counts = |world: &World| {
+        let info = world.fs.collection_info(world.number).unwrap();
+        assert!(info.loaded);
+        (info.rows, info.indexed, info.unindexed)
+    };
+    assert_eq!(counts(&world), (100, 0, 100));
+    let file = world.files[0];
+    assert_eq!(world.fs.remove_vectors(world.number, file, 7..=7), Ok(1));
+    assert_eq!(counts(&world), (99, 0, 99));
+    world.fs.put_vectors(world.number, file, &[put(200, &world.clusters.draw())]).unwrap();
+    assert_eq!(counts(&world), (100, 0, 100));
+}
+
+#[test]
 fn the_graph_finds_the_neighbours_and_survives_removals_and_reopening() {
     for metric in [Metric::L2, Metric::Cosine] {
         let mut world = World::new(11, 60, metric);
@@ -135,7 +152,6 @@ fn the_graph_finds_the_neighbours_and_survives_removals_and_reopening() {
         world.add_file();
         (0..20).for_each(|at| world.remove_file(at));
         let info = world.fs.collection_info(world.number).unwrap();
-        // The removals have taken in their notes, and those before them.
         assert_eq!((info.rows, info.unindexed), (4100, 100), "{info:?}");
         let recall = world.recall(10, SearchPlan::Graph);
         assert!(recall >= 90, "recall {recall} before the graph is mended");
