@@ -83,7 +83,5 @@ fn module_and_idle_mount(mounted: &Mounted) {
         fs::remove_file(image).expect("remove");
     }
     println!("  module {module} bytes ({code} of code and data), mount {mount} bytes");
-    // Not reached where the module has tables to unwind Rust's half: they are 95 KB.
-    let limit = if release.starts_with("6.12.") { LIMIT + (128 << 10) } else { LIMIT };
-    assert!(module + mount < limit, "module {module} and mount {mount} bytes");
+    assert!(module + mount < LIMIT, "module {module} and mount {mount} bytes");
 }

@@ -32,7 +32,8 @@ pub(crate) static LAST_BYTES: [u8; 64] = {
 pub(crate) trait Load {
     /// Bytes of a row that fill a register.
     const STEP: usize;
-    /// Whether rows are taken [`GROUP`] at once, which takes three times the code.
+    /// Whether rows are taken [`GROUP`] at once and in several chains, which takes five times the
+    /// code of one after another.
     const GROUPS: bool = true;
     /// One register (or a few) full of components.
     type Register: Copy;
@@ -187,7 +188,7 @@ pub(crate) unsafe fn scan<L: Load, M: Measure<L::Register>>(batch: Batch<'_>) {
                     if L::GROUPS {
                         sums::<L, M, 1, 4>(query, &here, &ahead, bytes, start)
                     } else {
-                        sums::<L, M, 1, 2>(query, &here, &ahead, bytes, start)
+                        sums::<L, M, 1, 1>(query, &here, &ahead, bytes, start)
                     }
                 };
                 distance(metric, sum, query_term, *term)
@@ -271,7 +272,7 @@ unsafe fn sums<L: Load, M: Measure<L::Register>, const ROWS: usize, const CHAINS
                 *joined = M::join(*joined, *sum);
             }
         }
-        while at + L::STEP <= bytes {
+        while CHAINS > 1 && at + L::STEP <= bytes {
             let query = L::load(query.add(at));
             for (row, sum) in rows.iter().zip(&mut joined) {
                 *sum = M::add(*sum, query, L::load(row.add(at)));
