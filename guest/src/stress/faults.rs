@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Operations of a thread in a round.
 const OPERATIONS: u64 = 40;
+/// Rounds on one file system: each looks at all that those before it have left.
+const ROUNDS_OF_ONE: u64 = 10;
 const PASSING: &[i32] = &[libc::ENOMEM, libc::EFAULT];
 const BROKEN: &[i32] = &[libc::EIO, libc::EROFS, libc::ENOMEM, libc::EUCLEAN, libc::EBADMSG];
 
@@ -107,6 +109,8 @@ struct Rounds<'a> {
     device: &'a Path,
     numbers: Numbers,
     lines: Vec<String>,
+    /// Lines of file systems before this one.
+    kept: usize,
     number: u64,
     done: u64,
     failed: u64,
@@ -228,17 +232,24 @@ pub fn run(device: &Path, seed: u64, rounds: u64, injected: bool, word: &str) ->
             fs::write(format!("/sys/block/{path}/make-it-fail"), fails).expect("make-it-fail");
         }
         let mounted = Mounted { device: device.into(), directory: "/mnt".into() };
-        mounted.format();
         let numbers = Numbers((seed + *kind as u64).wrapping_mul(0x9e37_79b9) | 1);
         let (lines, fired) = (Vec::new(), AtomicU64::new(0));
-        let mut all = Rounds { device, numbers, lines, number: 0, done: 0, failed: 0, fired };
+        let mut all =
+            Rounds { device, numbers, lines, kept: 0, number: 0, done: 0, failed: 0, fired };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            for _ in 0..rounds {
+            for round in 0..rounds {
+                if round % ROUNDS_OF_ONE == 0 {
+                    all.kept += all.lines.len();
+                    all.lines.clear();
+                    mounted.format();
+                }
                 all.round(*kind);
+                if (round + 1) % ROUNDS_OF_ONE == 0 || round + 1 == rounds {
+                    mounted.mount("");
+                    all.verify(&mounted, true);
+                    mounted.unmount();
+                }
             }
-            mounted.mount("");
-            all.verify(&mounted, true);
-            mounted.unmount();
             assert!(all.failed > 0, "nothing failed");
         }));
         let verdict = if outcome.is_ok() { "ok     " } else { "FAILED " };
@@ -247,12 +258,12 @@ pub fn run(device: &Path, seed: u64, rounds: u64, injected: bool, word: &str) ->
         } else {
             failed += 1
         }
-        let Rounds { done, failed: errors, number, lines, fired, .. } = all;
+        let Rounds { done, failed: errors, number, lines, kept, fired, .. } = all;
         println!(
             "{verdict} {kind:?}: {number} rounds, {done} operations, {errors} failed, {} failures of \
              one allocation, {} lines",
             fired.into_inner(),
-            lines.len()
+            kept + lines.len()
         );
         if outcome.is_err() {
             // It may be in use still, so nothing more can be done with it.
