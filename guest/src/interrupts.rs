@@ -76,35 +76,43 @@ fn a_signal_ends_a_search(mounted: &Mounted) {
     let one = vectors(2, 1);
     let (before, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
     let (queries, long) = many_queries(&top, collection);
-    let soon = long / 3;
+    // A machine may have no time for a guest just then, but not again and again.
+    let soon = |ended: &dyn Fn() -> Duration| {
+        let took: Vec<_> = (0..5).map(|_| ended()).take_while(|took| *took >= long / 3).collect();
+        assert!(took.len() < 5, "of {long:?} the search went on for {took:?}");
+    };
 
     // A signal that is handled.
-    let (result, took) = interrupted(long / 10, || {
-        search(&top, collection, &queries, uapi::SEARCH_EXACT).map(|_| ())
+    soon(&|| {
+        let (result, took) = interrupted(long / 10, || {
+            search(&top, collection, &queries, uapi::SEARCH_EXACT).map(|_| ())
+        });
+        let error = result.expect_err("the search was to be interrupted");
+        assert_eq!(error.raw_os_error(), Some(libc::EINTR));
+        took
     });
-    let error = result.expect_err("the search was to be interrupted");
-    assert_eq!(error.raw_os_error(), Some(libc::EINTR));
-    assert!(took < soon, "the search went on for {took:?}");
 
     // One that kills.
-    // SAFETY: the child calls nothing but the search and its end, on memory of its own.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let _ = search(&top, collection, &queries, uapi::SEARCH_EXACT);
-        // SAFETY: the child ends.
-        unsafe { libc::_exit(3) };
-    }
-    std::thread::sleep(long / 10);
-    let sent = Instant::now();
-    let mut status = 0;
-    // SAFETY: the child is this process's own, and not waited for yet.
-    let waited = unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, &raw mut status, 0)
-    };
-    assert_eq!(waited, child);
-    assert!(libc::WIFSIGNALED(status), "the search was over: {status}");
-    assert!(sent.elapsed() < soon, "the search went on for {:?}", sent.elapsed());
+    soon(&|| {
+        // SAFETY: the child calls nothing but the search and its end, on memory of its own.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let _ = search(&top, collection, &queries, uapi::SEARCH_EXACT);
+            // SAFETY: the child ends.
+            unsafe { libc::_exit(3) };
+        }
+        std::thread::sleep(long / 10);
+        let sent = Instant::now();
+        let mut status = 0;
+        // SAFETY: the child is this process's own, and not waited for yet.
+        let waited = unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, &raw mut status, 0)
+        };
+        assert_eq!(waited, child);
+        assert!(libc::WIFSIGNALED(status), "the search was over: {status}");
+        sent.elapsed()
+    });
 
     // Nothing is left behind.
     let (after, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
