@@ -32,7 +32,7 @@ pub(crate) static LAST_BYTES: [u8; 64] = {
 pub(crate) trait Load {
     /// Bytes of a row that fill a register.
     const STEP: usize;
-    /// Whether rows are taken [`GROUP`] at once and in several chains, which takes five times the
+    /// Whether rows are taken [`GROUP`] at once and in several chains, which takes several times the
     /// code of one after another.
     const GROUPS: bool = true;
     /// One register (or a few) full of components.
