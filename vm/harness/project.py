@@ -8,9 +8,7 @@ from harness import REPOSITORY, HarnessError, cache, packages, say
 
 TARGET = "x86_64-unknown-linux-gnu"
 BUILT = os.path.join(REPOSITORY, "target")
-STATIC = os.path.join(BUILT, "static")
 TARGET_32 = "i686-unknown-linux-gnu"
-STATIC_32 = os.path.join(BUILT, "static32")
 QUIET_S = 3
 
 
@@ -54,11 +52,14 @@ def module(kernel):
 
 
 def programs():
-    """Builds the tools and the tests of a mount without shared libraries; returns the directory."""
+    """The directory of the tools and the tests of a mount, without shared libraries: VEXFS_PROGRAMS says
+    where they are, or they are built."""
+    if "VEXFS_PROGRAMS" in os.environ:
+        return os.environ["VEXFS_PROGRAMS"]
     build("the tools", ["cargo", "build", "--release", "--locked", "--package", "vexfs-cli",
                         "--package", "vexfs-guest", "--target", TARGET],
-          os.path.join(STATIC, "build.log"), static_environment())
-    return os.path.join(STATIC, TARGET, "release")
+          os.path.join(BUILT, TARGET, "build.log"), static_environment())
+    return os.path.join(BUILT, TARGET, "release")
 
 
 def tests_32():
@@ -73,15 +74,15 @@ def tests_32():
     environment = static_environment()
     environment.pop("RUSTUP_TOOLCHAIN", None)
     # What io-uring has of the kernel's structures is the same on this processor as on others.
-    environment.update(CARGO_TARGET_DIR=STATIC_32, RUSTC=os.path.join(toolchain, "rustc"),
+    environment.update(RUSTC=os.path.join(toolchain, "rustc"),
                        RUSTC_BOOTSTRAP="1", CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER="gcc-12",
                        RUSTFLAGS=f"{environment['RUSTFLAGS']} --cfg=io_uring_skip_arch_check")
     build("the tests as a 32-bit program",
-          [os.path.join(toolchain, "cargo"), "build", "--release", "--locked", "--package",
+          [os.path.join(toolchain, "cargo"), "build", "--locked", "--package",
            "vexfs-guest", "--bin", "vexfs-guest-tests", "--target", TARGET_32,
            "-Zbuild-std=std,panic_unwind"],
-          os.path.join(STATIC_32, "build.log"), environment)
-    return os.path.join(STATIC_32, TARGET_32, "release", "vexfs-guest-tests")
+          os.path.join(BUILT, TARGET_32, "build.log"), environment)
+    return os.path.join(BUILT, TARGET_32, "debug", "vexfs-guest-tests")
 
 
 def linked(program):
@@ -97,7 +98,7 @@ def published(name, version):
     """Installs a program that is published as a crate, static; returns its path."""
     directory = os.path.join(BUILT, "suites")
     with cache.lock("suites", BUILT):
-        build(name, ["cargo", "install", "--quiet", "--locked", "--root", directory, "--target",
+        build(name, ["cargo", "install", "--quiet", "--locked", "--debug", "--root", directory, "--target",
                      TARGET, f"{name}@{version}"], os.path.join(directory, f"{name}.log"),
               static_environment())
     return os.path.join(directory, "bin", name)
@@ -119,10 +120,12 @@ def static_sleep():
 
 
 def static_environment():
-    """The environment in which cargo builds programs that need no shared libraries."""
+    """The environment in which cargo builds programs that need no shared libraries: optimised a little
+    where they are not for release, and without what a debugger wants."""
     # An encoded setting would go before ours.
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
-    environment.update(CARGO_TARGET_DIR=STATIC, RUSTFLAGS="-C target-feature=+crt-static",
-                       CARGO_PROFILE_RELEASE_STRIP="debuginfo")
+    environment.update(CARGO_TARGET_DIR=BUILT, RUSTFLAGS="-C target-feature=+crt-static",
+                       CARGO_PROFILE_RELEASE_STRIP="debuginfo", CARGO_PROFILE_DEV_OPT_LEVEL="1",
+                       CARGO_PROFILE_DEV_DEBUG="none", CARGO_INCREMENTAL="0")
     return environment
