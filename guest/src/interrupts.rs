@@ -2,7 +2,7 @@
 //! Signals end what takes long.
 
 use crate::MountTest;
-use crate::support::Mounted;
+use crate::support::{Mounted, where_emulated};
 use crate::vectors::{command, create_collection, put, search, vectors};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,10 @@ pub const TESTS: &[MountTest] = &[
     ("a_signal_ends_waiting_for_who_builds", a_signal_ends_waiting_for_who_builds),
 ];
 
-const VECTORS: usize = 30_000;
+fn many() -> usize {
+    where_emulated(6000, 30_000) as usize
+}
+
 /// A search that a signal is to end takes so long otherwise, if a request can.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -72,7 +75,7 @@ fn a_signal_ends_a_search(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "many");
-    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    put(&mounted.directory.join("f"), collection, &vectors(1, many()));
     let one = vectors(2, 1);
     let (before, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
     let (queries, long) = many_queries(&top, collection);
@@ -126,7 +129,7 @@ fn a_signal_ends_loading(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "many");
-    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    put(&mounted.directory.join("f"), collection, &vectors(1, many()));
     let one = vectors(2, 1);
     let (wanted, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
     drop(top);
@@ -161,7 +164,7 @@ fn a_signal_ends_waiting_for_who_loads(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "many");
-    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS));
+    put(&mounted.directory.join("f"), collection, &vectors(1, many()));
     drop(top);
     let one = vectors(2, 1);
     mounted.cycle();
@@ -213,7 +216,7 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
-    put(&mounted.directory.join("f"), collection, &vectors(1, VECTORS / 20));
+    put(&mounted.directory.join("f"), collection, &vectors(1, many() / 20));
     let rebuild = || {
         let mut rebuild = uapi::CollectionMaintain::new();
         (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);
