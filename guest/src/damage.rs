@@ -5,7 +5,7 @@
 
 use crate::MountTest;
 use crate::commands;
-use crate::support::{Mounted, create, run, where_emulated};
+use crate::support::{Mounted, create, run, where_slow};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, SeekFrom, XattrFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -34,7 +34,7 @@ const VECTORS: u32 = 1200;
 /// Many things wrong at once, at random.
 fn whatever_an_image_says(mounted: &Mounted) {
     let seed = vexfs_simulation::seed(0x5eed_0005);
-    let rounds = vexfs_simulation::rounds(where_emulated(7, 20));
+    let rounds = vexfs_simulation::rounds(where_slow(7, 20));
     let mut images = Images::new(mounted, seed);
     for round in 0..rounds {
         let random = &mut SeededRandom::new(seed ^ round << 32);
@@ -48,7 +48,7 @@ fn whatever_an_image_says(mounted: &Mounted) {
 /// One thing wrong, some of all that there are.
 fn whatever_a_field_says(mounted: &Mounted) {
     let seed = vexfs_simulation::seed(0x5eed_0007);
-    let rounds = vexfs_simulation::rounds(where_emulated(7, 20));
+    let rounds = vexfs_simulation::rounds(where_slow(7, 20));
     let mut images = Images::new(mounted, seed);
     let lies = lies(&images.sound);
     for at in spread(lies.len(), rounds, seed) {

@@ -2,7 +2,7 @@
 //! Signals end what takes long.
 
 use crate::MountTest;
-use crate::support::{Mounted, where_emulated};
+use crate::support::{Mounted, where_slow};
 use crate::vectors::{command, create_collection, put, search, vectors};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ pub const TESTS: &[MountTest] = &[
 ];
 
 fn many() -> usize {
-    where_emulated(6000, 30_000) as usize
+    where_slow(6000, 30_000) as usize
 }
 
 /// A search that a signal is to end takes so long otherwise, if a request can.
@@ -216,7 +216,7 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
-    put(&mounted.directory.join("f"), collection, &vectors(1, many() / 20));
+    put(&mounted.directory.join("f"), collection, &vectors(1, 1500));
     let rebuild = || {
         let mut rebuild = uapi::CollectionMaintain::new();
         (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);

@@ -13,7 +13,7 @@ mod world;
 use crate::MountTest;
 use crate::commands::{self, Answer};
 use crate::labels;
-use crate::support::{Mounted, where_emulated};
+use crate::support::{Mounted, where_slow};
 use mapped::Mapped;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ pub const LABEL_TESTS: &[MountTest] = &[
 ];
 
 fn every_user_is_told_what_that_user_can_open(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(where_emulated(2, 3)), View::Plain);
+    in_rounds(mounted, "", vexfs_simulation::rounds(where_slow(2, 3)), View::Plain);
 }
 
 fn modes_alone_count(mounted: &Mounted) {
@@ -49,7 +49,7 @@ fn modes_alone_count(mounted: &Mounted) {
 }
 
 fn mapped_owners_count(mounted: &Mounted) {
-    in_rounds(mounted, "", where_emulated(1, 2), View::Mapped);
+    in_rounds(mounted, "", where_slow(1, 2), View::Mapped);
 }
 
 fn smack_users_are_told(mounted: &Mounted) {

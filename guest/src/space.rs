@@ -4,7 +4,7 @@
 use crate::Test;
 use crate::ioctls::DEDUPE_RANGE;
 use crate::support::{
-    Numbers, Window, assert_same, content, create, drop_caches, extents, noise, where_emulated,
+    Numbers, Window, assert_same, content, create, drop_caches, extents, noise, where_slow,
 };
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
@@ -52,7 +52,7 @@ fn what_is_being_written_back_is_no_hole(dir: &Path) {
     const LENGTH: u64 = 16 << 20;
     let bytes = noise(21, LENGTH as usize);
     let seek = |file: &File, from| rustix::fs::seek(file, from).expect("seek");
-    for round in 0..where_emulated(5, 20) {
+    for round in 0..where_slow(5, 20) {
         let path = dir.join("f");
         let file = create(&path);
         file.write_all_at(&bytes, 0).expect("write");

@@ -110,10 +110,12 @@ impl Mounted {
     }
 }
 
-/// So many where the processor is emulated, as whoever waits for it has less time than `native` takes there.
-pub fn where_emulated(emulated: u64, native: u64) -> u64 {
-    let described = std::fs::read_to_string("/proc/cpuinfo").expect("/proc/cpuinfo");
-    if described.contains("QEMU TCG") { emulated } else { native }
+/// `slow` where the processor is emulated or the kernel watches every lock, where all takes several times as
+/// long, and `usual` elsewhere.
+pub fn where_slow(slow: u64, usual: u64) -> u64 {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").expect("/proc/cpuinfo");
+    let watched = Path::new("/proc/lockdep").exists();
+    if watched || processors.contains("QEMU TCG") { slow } else { usual }
 }
 
 /// Far more than any test takes that has as many rounds as are usual.

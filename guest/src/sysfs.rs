@@ -2,7 +2,7 @@
 //! What sysfs tells of a mounted file system and takes, and the options that its numbers show at work.
 
 use crate::MountTest;
-use crate::support::{Mounted, create, drop_caches, noise, place_of, where_emulated};
+use crate::support::{Mounted, create, drop_caches, noise, place_of, where_slow};
 use crate::vectors::{DIMENSION, create_collection, put, search, vectors};
 use std::fs::{self, File};
 use std::io::Error;
@@ -173,7 +173,7 @@ fn index_memory_is_a_limit(mounted: &Mounted) {
     drop(top);
     let stop = AtomicBool::new(false);
     let most = AtomicU64::new(0);
-    for round in 0..where_emulated(2, 6) {
+    for round in 0..where_slow(2, 6) {
         let top = File::open(&mounted.directory).expect("open");
         let own = Own::of_mounted();
         stop.store(false, Ordering::Relaxed);

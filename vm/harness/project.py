@@ -120,12 +120,12 @@ def static_sleep():
 
 
 def static_environment():
-    """The environment in which cargo builds programs that need no shared libraries: optimised a little
-    where they are not for release, and without what a debugger wants."""
+    """The environment in which cargo builds programs that need no shared libraries: soon, where they are
+    not for release."""
     # An encoded setting would go before ours.
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
     environment.update(CARGO_TARGET_DIR=BUILT, RUSTFLAGS="-C target-feature=+crt-static",
-                       CARGO_PROFILE_RELEASE_STRIP="debuginfo", CARGO_PROFILE_DEV_OPT_LEVEL="1",
+                       CARGO_PROFILE_RELEASE_STRIP="debuginfo", CARGO_PROFILE_DEV_OPT_LEVEL="0",
                        CARGO_PROFILE_DEV_DEBUG="none", CARGO_INCREMENTAL="0")
     return environment
