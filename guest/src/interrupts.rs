@@ -17,6 +17,7 @@ pub const TESTS: &[MountTest] = &[
     ("a_signal_ends_waiting_for_who_builds", a_signal_ends_waiting_for_who_builds),
 ];
 
+/// Vectors of a collection that takes long to search and to load.
 fn many() -> usize {
     where_slow(6000, 30_000) as usize
 }
