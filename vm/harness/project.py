@@ -94,13 +94,16 @@ def linked(program):
     return [f"{file}:{file}" for file in (path, *needed)]
 
 
-def published(name, version):
+def published(name, version, optimized=False):
     """Installs a program that is published as a crate, static; returns its path."""
     directory = os.path.join(BUILT, "suites")
+    environment = static_environment()
+    if optimized:
+        environment["CARGO_PROFILE_DEV_OPT_LEVEL"] = "1"
     with cache.lock("suites", BUILT):
         build(name, ["cargo", "install", "--quiet", "--locked", "--debug", "--root", directory, "--target",
                      TARGET, f"{name}@{version}"], os.path.join(directory, f"{name}.log"),
-              static_environment())
+              environment)
     return os.path.join(directory, "bin", name)
 
 
