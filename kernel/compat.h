@@ -32,6 +32,11 @@
 #define VEXFS_GET_INODE_ACL .get_acl
 #endif
 
+/* 6.3: locks and leases have a header of their own. */
+#if VEXFS_KERNEL(6, 3)
+#include <linux/filelock.h>
+#endif
+
 /* 6.3; folios are single pages before that here. */
 #if !VEXFS_KERNEL(6, 3)
 #define bio_add_folio(bio, folio, bytes, offset)                                                   \

@@ -447,4 +447,5 @@ const struct file_operations vexfs_dir_operations = {
 	.unlocked_ioctl = vexfs_ioctl,
 	.compat_ioctl = vexfs_compat_ioctl,
 	.uring_cmd = vexfs_uring_cmd,
+	.setlease = generic_setlease,
 };

@@ -403,4 +403,5 @@ const struct file_operations vexfs_file_operations = {
 	.unlocked_ioctl = vexfs_ioctl,
 	.compat_ioctl = vexfs_compat_ioctl,
 	.uring_cmd = vexfs_uring_cmd,
+	.setlease = generic_setlease, /* 7.0 has no leases without it */
 };

@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     ("a_removed_file_lives_while_open", a_removed_file_lives_while_open),
     ("an_unnamed_file_gets_a_name", an_unnamed_file_gets_a_name),
     ("many_threads_write_one_file", many_threads_write_one_file),
+    ("who_holds_a_lease_is_told_of_others", who_holds_a_lease_is_told_of_others),
 ];
 
 const SIZE: u64 = 3 << 20;
@@ -437,4 +438,40 @@ fn many_threads_write_one_file(dir: &Path) {
     }
     let end = rustix::fs::seek(&file, SeekFrom::End(0)).expect("seek");
     assert_eq!(end, 4 * 64 * 8192);
+}
+
+const F_SETSIG: i32 = 10;
+
+/// What `fcntl(2)` says to a command about leases.
+fn lease(file: &File, command: i32, argument: i32) -> std::io::Result<i32> {
+    // SAFETY: commands of leases and signals take a number and touch no memory of this program.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn who_holds_a_lease_is_told_of_others(dir: &Path) {
+    let path = dir.join("f");
+    drop(create(&path));
+    let at_once = |writes: bool| {
+        let mut options = OpenOptions::new();
+        options.read(!writes).write(writes).custom_flags(libc::O_NONBLOCK).open(&path)
+    };
+    for (kind, others_write) in [(libc::F_WRLCK, false), (libc::F_RDLCK, true)] {
+        let holder = at_once(kind == libc::F_WRLCK).expect("opened");
+        // A signal that ends no program.
+        lease(&holder, F_SETSIG, libc::SIGURG).expect("a signal");
+        lease(&holder, libc::F_SETLEASE, kind).expect("a lease");
+        assert_eq!(lease(&holder, libc::F_GETLEASE, 0).expect("its kind"), kind);
+        let refused = at_once(others_write).expect_err("the lease is to be given back first");
+        assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+        assert_ne!(lease(&holder, libc::F_GETLEASE, 0).expect("what is left of it"), kind);
+        lease(&holder, libc::F_SETLEASE, libc::F_UNLCK).expect("given back");
+        drop(at_once(others_write).expect("opened"));
+    }
+    // None for reading while somebody writes.
+    let writer = at_once(true).expect("opened");
+    let reader = at_once(false).expect("opened");
+    let refused = lease(&reader, libc::F_SETLEASE, libc::F_RDLCK).expect_err("there is a writer");
+    assert_eq!(refused.raw_os_error(), Some(libc::EAGAIN));
+    drop(writer);
 }
