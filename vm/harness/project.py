@@ -80,7 +80,7 @@ def tests_32():
     build("the tests as a 32-bit program",
           [os.path.join(toolchain, "cargo"), "build", "--locked", "--package",
            "vexfs-guest", "--bin", "vexfs-guest-tests", "--target", TARGET_32,
-           "-Zbuild-std=std,panic_unwind"],
+           "-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=panic-unwind"],
           os.path.join(BUILT, TARGET_32, "build.log"), environment)
     return os.path.join(BUILT, TARGET_32, "debug", "vexfs-guest-tests")
 
