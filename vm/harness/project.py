@@ -130,5 +130,6 @@ def static_environment():
                    if key not in ("CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET")}
     environment.update(CARGO_TARGET_DIR=BUILT, RUSTFLAGS="-C target-feature=+crt-static",
                        CARGO_PROFILE_RELEASE_STRIP="debuginfo", CARGO_PROFILE_DEV_OPT_LEVEL="0",
-                       CARGO_PROFILE_DEV_DEBUG="none", CARGO_INCREMENTAL="0")
+                       CARGO_PROFILE_DEV_DEBUG="none", CARGO_PROFILE_DEV_CODEGEN_UNITS="4",
+                       CARGO_INCREMENTAL="0")
     return environment
