@@ -81,8 +81,9 @@ def tests_32():
           [os.path.join(toolchain, "cargo"), "build", "--locked", "--package",
            "vexfs-guest", "--bin", "vexfs-guest-tests", "--target", TARGET_32,
            "-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=panic-unwind",
-           # Its own loops take an emulated processor longer than a compiler takes with them.
-           "--config", "profile.dev.package.vexfs-guest.opt-level=1"],
+           # Its own loops take an emulated processor longer than a compiler takes with them; with less
+           # than this they are made of what the library has of them, which is not optimised.
+           "--config", "profile.dev.package.vexfs-guest.opt-level=2"],
           os.path.join(BUILT, TARGET_32, "build.log"), environment)
     return os.path.join(BUILT, TARGET_32, "debug", "vexfs-guest-tests")
 
