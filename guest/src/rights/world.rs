@@ -3,7 +3,7 @@
 
 use super::relative;
 use super::user::{GIDS, UIDS};
-use crate::support::create;
+use crate::support::{create, where_slow};
 use crate::{commands, labels};
 use rustix::fs::XattrFlags;
 use std::collections::BTreeMap;
@@ -110,7 +110,8 @@ impl World {
     /// Directories to ask below, opened below `root`: the root, and others that let root do so.
     pub fn scopes(&self, root: &Path, random: &mut SeededRandom) -> Vec<(String, File)> {
         let mut paths = vec![String::new()];
-        paths.extend((0..6).map(|_| random.pick(&self.directories).expect("the root").clone()));
+        let others = where_slow(2, 6);
+        paths.extend((0..others).map(|_| random.pick(&self.directories).expect("a path").clone()));
         paths.sort();
         paths.dedup();
         let open = |path: String| File::open(root.join(&path)).ok().map(|file| (path, file));
