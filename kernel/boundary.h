@@ -133,8 +133,6 @@ s64 vexfs_core_inode_target(const struct vexfs_core *core, u64 number, u8 *buffe
 			    size_t buffer_bytes);
 int vexfs_core_inode_parents(const struct vexfs_core *core, u64 number, vexfs_each_name each,
 			     void *context);
-int vexfs_core_inode_paths(const struct vexfs_core *core, u64 number, vexfs_each_name each,
-			   void *context);
 int vexfs_core_reap_orphans(const struct vexfs_core *core, u64 *number);
 
 /* ---- directory.rs ---- */

@@ -504,36 +504,18 @@ struct path_list {
 	u32 bytes;
 	u32 used;
 	u32 count;
-	/* The path of the directory that is asked on, which is no part of the answer. */
-	char *prefix;
-	size_t prefix_bytes;
-	bool lacks_memory;
 	bool overflow;
 };
-
-static bool note_prefix(void *context, u64 parent, const u8 *path, size_t path_bytes)
-{
-	struct path_list *list = context;
-
-	list->prefix = kvmalloc(path_bytes + 1, GFP_NOFS);
-	list->lacks_memory = !list->prefix;
-	if (list->prefix) {
-		memcpy(list->prefix, path, path_bytes);
-		list->prefix_bytes = path_bytes;
-	}
-	return false;
-}
 
 static bool note_path(void *context, u64 parent, const u8 *path, size_t path_bytes)
 {
 	struct path_list *list = context;
-	size_t skip = list->prefix_bytes;
 
-	/* One that was moved meanwhile is not below it any more. */
-	if (path_bytes <= skip + 1 || memcmp(path, list->prefix, skip) || path[skip] != '/')
+	/* The root itself has no path below it. */
+	if (path_bytes <= 1)
 		return true;
-	path += skip + 1;
-	path_bytes -= skip + 1;
+	path++;
+	path_bytes--;
 	if (path_bytes + 1 > list->bytes - list->used) {
 		list->overflow = true;
 		return false;
@@ -580,11 +562,6 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 		error = vexfs_core_inode(core, args.inode, &fields);
 	if (!error && args.generation && args.generation != fields.generation)
 		error = -ESTALE;
-	if (!error && dir->i_ino != VEXFS_ROOT_INODE) {
-		error = vexfs_core_inode_paths(core, dir->i_ino, note_prefix, &list);
-		if (!error && !list.prefix)
-			error = list.lacks_memory ? -ENOMEM : -ENOENT;
-	}
 	if (!error)
 		error = vexfs_core_hit_paths(core, &query, args.inode, note_path, &list);
 	vexfs_check(sb, error, "inode", args.inode);
@@ -597,7 +574,6 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 	args.bytes = list.used;
 	args.count = list.count;
 out:
-	kvfree(list.prefix);
 	kvfree(list.buffer);
 	drop_query(&query);
 	return error ?: GIVE(args, argument);

@@ -2,6 +2,7 @@
 //! From an inode back to its names, and the targets of symbolic links.
 
 use crate::bytes::owned;
+use crate::collection_memory::go_on;
 use crate::directory::decode_entry;
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
@@ -12,13 +13,17 @@ use crate::names::{self, Place};
 use crate::rights::{Caller, Reach};
 use crate::tree::Tree;
 use alloc::vec::Vec;
+use vexfs_index::Executor;
 use vexfs_memory::TryVec;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Deepest directory that paths are built for.
+/// Names of a path, at most.
 pub const PATH_DEPTH_MAX: usize = 4096;
-/// Deepest directory that a walk up or down follows. Only a damaged tree, in which a directory is
-/// its own ancestor, is known to be deeper: so every walk ends.
+/// Names of an inode that are gone through before others may change the tree.
+const NAMES_AT_ONCE: usize = 1024;
+/// How many directories a walk from one to another passes at most, so that every walk ends soon, in a
+/// damaged tree too. Directories may be deeper: none is moved into one, and below a scope what lies
+/// deeper than this is not found, and what lies deeper than half of it need not be.
 pub const DIRECTORY_DEPTH_MAX: usize = 1 << 16;
 
 fn layout(parent: u64, cookie: u64) -> LinkLayout {
@@ -74,19 +79,26 @@ pub(crate) fn each(
     })
 }
 
-/// Whether directory `inode` is `ancestor`, or below it.
+/// Whether directory `inode` is `ancestor`, or below it. `NameTooLong` when it is too deep to tell.
 pub(crate) fn is_below(tree: &Tree, inode: u64, ancestor: u64) -> Result<bool> {
-    let mut at = inode;
-    for _ in 0..=DIRECTORY_DEPTH_MAX {
+    // Who walks in a circle comes by a directory noted on the way (Brent's algorithm).
+    let (mut at, mut noted) = (inode, None);
+    for step in 1..=DIRECTORY_DEPTH_MAX {
         if at == ancestor {
             return Ok(true);
+        }
+        if noted == Some(at) {
+            return Err(corrupt(at, "directory that is its own ancestor"));
+        }
+        if step.is_power_of_two() {
+            noted = Some(at);
         }
         match first(tree, at)? {
             Some((parent, _)) if at != ROOT_INODE => at = parent,
             _ => return Ok(false),
         }
     }
-    Err(corrupt(inode, "directory that is its own ancestor"))
+    Err(Error::NameTooLong)
 }
 
 /// Stores the target of a new symbolic link.
@@ -138,32 +150,44 @@ impl FileSystem {
         })
     }
 
-    /// Calls `each` with every absolute path of an inode, until it returns false. It runs under
-    /// the tree's lock and must not call the file system. An inode without names has no path.
-    pub fn paths(&self, number: u64, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<()> {
-        self.paths_below(number, ROOT_INODE, Caller::default(), each)
-    }
-
-    /// As [`FileSystem::paths`], but only the paths that lead through directory `scope`, and of
-    /// these only such as the caller may walk from there down. What a search returns has one.
-    pub fn paths_below(
+    /// Calls `each` with every path of an inode that leads through directory `scope` and that the
+    /// caller may walk from there down, until it returns false. It is absolute as seen from the scope,
+    /// and what a search below it returns has one. `each` runs under the tree's lock and must not call
+    /// the file system. An inode without names has no path.
+    ///
+    /// Errors: `NameTooLong` for one of more than [`PATH_DEPTH_MAX`] names; `Interrupted`.
+    pub fn paths(
         &self,
         number: u64,
         scope: u64,
         caller: Caller<'_>,
+        executor: &dyn Executor,
         each: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<()> {
         let mut reach = Reach::default();
         let mut names: Vec<(u64, u64)> = Vec::new();
-        loop {
+        let mut from = Some(0);
+        while let Some(first) = from {
+            // Whoever changes the tree has a turn between some and some.
+            go_on(executor)?;
             let tree = self.reader();
             Inode::load(&tree, number)?;
             if number == ROOT_INODE {
-                each(b"/");
+                if scope == ROOT_INODE {
+                    each(b"/");
+                }
                 return Ok(());
             }
             names.clear();
-            self::each(&tree, number, |parent, cookie| {
+            from = None;
+            let (mut passed, to) = (0, Key::new(number, Kind::Link, OFFSET_MAX));
+            tree.scan(Key::new(number, Kind::Link, first), to, |key, item| {
+                if passed == NAMES_AT_ONCE {
+                    from = Some(key.offset());
+                    return Ok(false);
+                }
+                passed += 1;
+                let (parent, cookie) = decode(number, item)?;
                 if reach.reaches(&tree, caller, scope, parent)? == Some(true) {
                     names.try_push((parent, cookie))?;
                 }
@@ -172,26 +196,30 @@ impl FileSystem {
             if reach.has_questions() {
                 drop(tree);
                 reach.ask(caller)?;
+                from = Some(first);
                 continue;
             }
             for (parent, cookie) in names.iter().copied() {
-                if !path(&tree, number, parent, cookie)?.is_none_or(|path| each(&path)) {
-                    break;
+                if !path(&tree, number, scope, parent, cookie)?.is_none_or(|path| each(&path)) {
+                    return Ok(());
                 }
             }
-            return Ok(());
         }
+        Ok(())
     }
 }
 
-/// The absolute path that ends with the entry `cookie` of `parent`, which names inode `number`;
-/// nothing when a directory on the way was removed.
-fn path(tree: &Tree, number: u64, parent: u64, cookie: u64) -> Result<Option<Vec<u8>>> {
+/// The path from directory `scope` down that ends with the entry `cookie` of `parent`, which names inode
+/// `number`; nothing when it does not lead through the scope.
+fn path(tree: &Tree, number: u64, scope: u64, parent: u64, cookie: u64) -> Result<Option<Vec<u8>>> {
     // Components from the last to the first.
     let mut reversed: Vec<Vec<u8>> = Vec::new();
     reversed.try_push(entry_name(tree, number, parent, cookie)?)?;
     let mut at = parent;
-    while at != ROOT_INODE {
+    while at != scope {
+        if at == ROOT_INODE {
+            return Ok(None);
+        }
         let Some((above, cookie)) = first(tree, at)? else { return Ok(None) };
         reversed.try_push(entry_name(tree, at, above, cookie)?)?;
         if reversed.len() > PATH_DEPTH_MAX {

@@ -27,7 +27,10 @@ fn list(fs: &FileSystem, directory: u64) -> Vec<(Vec<u8>, u64)> {
 
 fn paths(fs: &FileSystem, number: u64) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
-    fs.paths(number, &mut |path| paths.insert(String::from_utf8(path.to_vec()).unwrap())).unwrap();
+    fs.paths(number, ROOT, Caller::default(), &Serial, &mut |path| {
+        paths.insert(String::from_utf8(path.to_vec()).unwrap())
+    })
+    .unwrap();
     paths
 }
 

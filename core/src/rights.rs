@@ -254,8 +254,8 @@ impl Reach {
         self.questions.clear();
     }
 
-    /// Whether `directory` can be reached from `scope`. Nothing when that depends on the monitor,
-    /// which [`Reach::ask`] asks.
+    /// Whether `directory` can be reached from `scope`. One too deep for it cannot
+    /// ([`DIRECTORY_DEPTH_MAX`]). Nothing when that depends on the monitor, which [`Reach::ask`] asks.
     pub fn reaches(
         &mut self,
         tree: &Tree,
@@ -271,7 +271,12 @@ impl Reach {
                 break *known;
             }
             if self.chain.len() >= DIRECTORY_DEPTH_MAX {
-                return Err(corrupt(directory, "directory deeper than any"));
+                if self.chain.contains(&at) {
+                    return Err(corrupt(at, "directory that is its own ancestor"));
+                }
+                // Those halfway are deep enough not to be walked from again for each file in them.
+                self.chain.truncate(DIRECTORY_DEPTH_MAX / 2);
+                break false;
             }
             self.chain.try_push(at)?;
             if caller.credentials.is_some() {

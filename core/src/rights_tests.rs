@@ -460,7 +460,7 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
     fs.link(file, below, b"z").unwrap();
     let paths_for = |scope, caller: Caller<'_>| {
         let mut paths: Vec<String> = Vec::new();
-        fs.paths_below(file, scope, caller, &mut |path| {
+        fs.paths(file, scope, caller, &Serial, &mut |path| {
             paths.push(String::from_utf8(path.to_vec()).unwrap());
             true
         })
@@ -472,7 +472,7 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
     let caller = Credentials { uid: 1000, gid: 1000, groups: &[], lists: true };
     assert_eq!(paths(ROOT, None), ["/a/plan", "/b/c/z"]);
     assert_eq!(paths(ROOT, Some(&caller)), ["/b/c/z"]);
-    assert_eq!(paths(below, None), ["/b/c/z"]);
+    assert_eq!(paths(below, None), ["/z"]);
     assert!(paths(hidden, Some(&caller)).is_empty());
     // A monitor closes one way or the other, and is not asked of what lies outside.
     let refused = BTreeSet::from([public]);
@@ -489,9 +489,84 @@ fn the_paths_of_a_hit_are_those_that_the_caller_may_walk() {
     };
     assert_eq!(monitored(ROOT, None).0, ["/a/plan"]);
     assert!(monitored(ROOT, Some(&caller)).0.is_empty());
-    assert_eq!(monitored(below, Some(&caller)), (["/b/c/z".into()].into(), [below].into()));
+    assert_eq!(monitored(below, Some(&caller)), (["/z".into()].into(), [below].into()));
     // What lies below a closed directory is not asked of.
     assert!(!monitored(ROOT, Some(&caller)).1.contains(&below));
+}
+
+#[test]
+fn directories_may_be_deeper_than_any_walk_and_are_no_damage() {
+    let fs = format(&Memory::new(64 << 20), 12);
+    let new = |mode| NewInode { mode, owner: (0, 0), device: 0 };
+    let open = Some(0o755);
+    fs.set_attributes(ROOT, &SetAttributes { mode: open, ..Default::default() }).unwrap();
+    let mut chain = std::vec![ROOT];
+    for _ in 0..DIRECTORY_DEPTH_MAX + 10 {
+        let above = *chain.last().unwrap();
+        chain.push(fs.create(above, b"d", &new(MODE_DIRECTORY | 0o755)).unwrap());
+    }
+    let deepest = *chain.last().unwrap();
+    let file = fs.create(deepest, b"f", &new(MODE_FILE | 0o644)).unwrap();
+    let caller = Credentials { uid: 1000, gid: 1000, groups: &[], lists: true };
+    let caller = Caller::from(Some(&caller));
+    assert_eq!(fs.may_read(file, ROOT, caller), Ok(false));
+    assert_eq!(fs.may_read(file, chain[20], caller), Ok(true));
+    let middle = fs.create(chain[100], b"f", &new(MODE_FILE | 0o644)).unwrap();
+    assert_eq!(fs.may_read(middle, ROOT, caller), Ok(true));
+
+    let paths = |number, scope| {
+        let mut paths: Vec<Vec<u8>> = Vec::new();
+        let mut each = |path: &[u8]| {
+            paths.push(path.to_vec());
+            true
+        };
+        fs.paths(number, scope, caller, &Serial, &mut each).map(|()| paths)
+    };
+    assert_eq!(paths(file, chain[20]), Err(Error::NameTooLong));
+    assert_eq!(paths(file, deepest), Ok(std::vec![b"/f".to_vec()]));
+    assert_eq!(paths(file, ROOT), Ok(Vec::new()));
+    let path = paths(middle, ROOT).unwrap().remove(0);
+    assert_eq!(path, [b"/d".repeat(100), b"/f".to_vec()].concat());
+
+    let other = fs.create(ROOT, b"o", &new(MODE_DIRECTORY | 0o755)).unwrap();
+    let moved = |from, name: &[u8], to| fs.rename(from, name, to, b"o", RenameMode::Replace);
+    assert_eq!(moved(ROOT, b"o", deepest), Err(Error::NameTooLong));
+    assert!(matches!(moved(chain[0], b"d", chain[9]), Err(Error::Invalid(_))));
+    moved(ROOT, b"o", chain[9]).unwrap();
+    assert_eq!(fs.lookup(chain[9], b"o"), Ok(other));
+
+    // One that is its own ancestor is damage.
+    let looped = chain[3000];
+    fs.operation(8, true, |tree| {
+        let (parent, cookie) = crate::link::first(tree, looped)?.unwrap();
+        let (_, below) = crate::link::first(tree, chain[3001])?.unwrap();
+        crate::link::remove(tree, looped, parent, cookie)?;
+        crate::link::add(tree, looped, chain[3010], below)
+    })
+    .unwrap();
+    assert!(fs.may_read(file, ROOT, caller).unwrap_err().is_damage());
+    assert!(moved(chain[9], b"o", chain[3020]).unwrap_err().is_damage());
+}
+
+#[test]
+fn names_of_a_file_are_told_of_in_steps() {
+    let fs = format(&Memory::new(16 << 20), 12);
+    let new = NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
+    let file = fs.create(ROOT, b"0", &new).unwrap();
+    for name in 1..5000 {
+        fs.link(file, ROOT, std::format!("{name}").as_bytes()).unwrap();
+    }
+    let mut paths = BTreeSet::new();
+    fs.paths(file, ROOT, Caller::default(), &Serial, &mut |path| paths.insert(path.to_vec()))
+        .unwrap();
+    assert_eq!(paths.len(), 5000);
+    let mut some = 0;
+    let mut each = |_: &[u8]| {
+        some += 1;
+        some < 3
+    };
+    fs.paths(file, ROOT, Caller::default(), &Serial, &mut each).unwrap();
+    assert_eq!(some, 3);
 }
 
 #[test]
@@ -510,7 +585,7 @@ fn a_name_that_is_none_is_part_of_no_path_and_listed_nowhere() {
         })
         .unwrap();
         let mut found = 0;
-        let result = fs.paths(number, &mut |_| {
+        let result = fs.paths(number, ROOT, Caller::default(), &Serial, &mut |_| {
             found += 1;
             true
         });

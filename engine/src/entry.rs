@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use vexfs_core::layout::ROOT_INODE;
 use vexfs_core::{
-    Error as CoreError, Inode, MODE_DIRECTORY, NewInode, RenameMode, SetAttributes, XattrMode,
+    Caller, Error as CoreError, Inode, MODE_DIRECTORY, NewInode, RenameMode, Serial, SetAttributes,
+    XattrMode,
 };
 
 /// What [`Image::remove_tree`] removed.
@@ -294,10 +295,16 @@ impl Image {
     /// All absolute paths of an inode; none when it has no name any more.
     pub fn paths(&self, inode: u64) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        self.about_image(self.core.paths(inode, &mut |path| {
-            paths.push(PathBuf::from(OsStr::from_bytes(path)));
-            true
-        }))?;
+        self.about_image(self.core.paths(
+            inode,
+            ROOT_INODE,
+            Caller::default(),
+            &Serial,
+            &mut |path| {
+                paths.push(PathBuf::from(OsStr::from_bytes(path)));
+                true
+            },
+        ))?;
         Ok(paths)
     }
 }

@@ -5,12 +5,14 @@
 use crate::error::{Error, Reason, Result};
 use crate::host_files::{self, HostFile};
 use crate::image::Image;
-use crate::listing::{Entry, Walk, own_ancestor};
+use crate::listing::{Entry, Walk};
 use crate::open_file::OpenFile;
 use crate::path::LastLink;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use vexfs_core::{DIRECTORY_DEPTH_MAX, Inode, NewInode, RenameMode, SetAttributes, XattrMode};
+use vexfs_core::{
+    DIRECTORY_DEPTH_MAX, Error as CoreError, Inode, NewInode, RenameMode, SetAttributes, XattrMode,
+};
 
 /// Where paths lead.
 #[derive(Clone, Copy)]
@@ -287,6 +289,6 @@ impl<'a> Files<'a> {
             }
             at = above;
         }
-        image.about(path, Err(own_ancestor(at)))
+        image.about(path, Err(CoreError::NameTooLong))
     }
 }

@@ -96,8 +96,11 @@ impl Ancestors {
     /// Goes into a directory so many levels below the start.
     pub fn enter(&mut self, directory: (u64, u64), depth: usize) -> Result<(), CoreError> {
         self.0.truncate(depth);
-        if self.0.contains(&directory) || depth > DIRECTORY_DEPTH_MAX {
+        if self.0.contains(&directory) {
             return Err(own_ancestor(directory.1));
+        }
+        if depth > DIRECTORY_DEPTH_MAX {
+            return Err(CoreError::NameTooLong);
         }
         self.0.push(directory);
         Ok(())

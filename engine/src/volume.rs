@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Credentials, Error as CoreError, Executor, FileSystemStatus,
-    Maintenance, SearchHit, SearchReport, SearchRequest,
+    Maintenance, SearchHit, SearchReport, SearchRequest, Serial,
 };
 
 /// Vectors that are listed at a time.
@@ -240,15 +240,17 @@ impl<'a> ImageScope<'a> {
         credentials: Option<&Credentials<'_>>,
     ) -> Result<Option<PathBuf>> {
         let mut found = None;
-        let told =
-            self.image.core.paths_below(hit.inode, self.number, credentials.into(), &mut |path| {
-                if ends_so(path) {
-                    found = Some(PathBuf::from(OsStr::from_bytes(path)));
-                }
-                found.is_none()
-            });
+        let mut each = |path: &[u8]| {
+            if ends_so(path) {
+                found = path.strip_prefix(b"/").map(|below| OsStr::from_bytes(below).to_owned());
+            }
+            found.is_none()
+        };
+        let core = &self.image.core;
+        let told = core.paths(hit.inode, self.number, credentials.into(), &Serial, &mut each);
         self.image.about(&self.path, told)?;
-        Ok(found)
+        let Some(below) = found else { return Ok(None) };
+        Ok(self.image.paths(self.number)?.first().map(|top| top.join(below)))
     }
 }
 

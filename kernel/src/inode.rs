@@ -230,18 +230,6 @@ pub extern "C" fn vexfs_core_inode_parents(
     )
 }
 
-/// Calls `each` with every absolute path of an inode (and parent 0). It must not call the file
-/// system.
-#[unsafe(no_mangle)]
-pub extern "C" fn vexfs_core_inode_paths(
-    file_system: &FileSystem,
-    number: u64,
-    each: EachName,
-    context: *mut c_void,
-) -> i32 {
-    status(file_system.paths(number, &mut |path| each(context, 0, path.as_ptr(), path.len())))
-}
-
 /// Takes apart the inodes without names that nobody holds; to be called once after mounting for
 /// writing. Writes how many there were.
 ///

@@ -275,8 +275,9 @@ pub unsafe extern "C" fn vexfs_core_search(
     unsafe { deliver(result.map(Report::from), report) }
 }
 
-/// Calls `each` with the absolute paths of an inode (and parent 0) for which it may be a hit of
-/// `query`: those through its scope that its caller may walk. It must not call the file system.
+/// Calls `each` with the paths of an inode (and parent 0) for which it may be a hit of `query`: those
+/// through its scope that its caller may walk, absolute as seen from there. It must not call the file
+/// system.
 ///
 /// # Safety
 /// The pointers of `query` lead to as much as is said of them.
@@ -290,7 +291,8 @@ pub unsafe extern "C" fn vexfs_core_hit_paths(
 ) -> i32 {
     // SAFETY: the caller's word.
     let request = unsafe { query.request() };
-    status(file_system.paths_below(number, request.scope, request.caller(), &mut |path| {
+    let executor = InterruptibleExecutor::default();
+    status(file_system.paths(number, request.scope, request.caller(), &executor, &mut |path| {
         each(context, 0, path.as_ptr(), path.len())
     }))
 }

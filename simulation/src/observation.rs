@@ -143,7 +143,7 @@ pub fn observe(fs: &FileSystem) -> std::result::Result<Observation, String> {
             return Err(format!("inode {number}: parents {parents:?}, but names {own:?}"));
         }
         let mut paths = 0;
-        fs.paths(*number, &mut |path| {
+        fs.paths(*number, ROOT_INODE, Caller::default(), &Serial, &mut |path| {
             paths += usize::from(path.first() == Some(&b'/'));
             true
         })

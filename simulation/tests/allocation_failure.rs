@@ -2,7 +2,8 @@
 //! Every allocation of every call into the core fails in turn: the call says `OutOfMemory` and has
 //! changed nothing, or does without.
 
-use vexfs_core::{Error, FileSystem, OpenOptions, Result};
+use vexfs_core::layout::ROOT_INODE;
+use vexfs_core::{Caller, Error, FileSystem, OpenOptions, Result, Serial};
 use vexfs_simulation::allocation::{FailingAllocator, failing};
 use vexfs_simulation::*;
 
@@ -131,7 +132,10 @@ fn read_calls(fs: &FileSystem, state: &State, number: u64) -> [Result<u64>; 6] {
         fs.inode(number).map(|inode| inode.size),
         target,
         fs.parents(number, &mut |_, name| counted(&mut parents, name)).map(|()| parents),
-        fs.paths(number, &mut |path| counted(&mut paths, path)).map(|()| paths),
+        fs.paths(number, ROOT_INODE, Caller::default(), &Serial, &mut |path| {
+            counted(&mut paths, path)
+        })
+        .map(|()| paths),
         fs.list_xattrs(number, &mut |name| counted(&mut names, name)).map(|()| names),
     ]
 }

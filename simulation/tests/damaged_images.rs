@@ -6,8 +6,8 @@ use vexfs_core::check::{CheckOptions, Code, Finding, check};
 use vexfs_core::layout::ROOT_INODE;
 use vexfs_core::repair::{RepairOptions, repair};
 use vexfs_core::{
-    FileSystem, MODE_DIRECTORY, MODE_FILE, NewInode, OpenOptions, Result, SearchRequest, VectorPut,
-    XattrMode,
+    Caller, FileSystem, MODE_DIRECTORY, MODE_FILE, NewInode, OpenOptions, Result, SearchRequest,
+    Serial, VectorPut, XattrMode,
 };
 use vexfs_simulation::vector::COLLECTION_NAMES;
 use vexfs_simulation::*;
@@ -71,7 +71,7 @@ fn read(fs: &FileSystem, number: u64, random: &mut SeededRandom) -> Result<()> {
         let _ = fs.get_xattr(number, &name);
     }
     let _ = fs.read_link(number);
-    let _ = fs.paths(number, &mut |_| true);
+    let _ = fs.paths(number, ROOT_INODE, Caller::default(), &Serial, &mut |_| true);
     let mut vectors = Vec::new();
     let _ = fs.vectors_of(number, &mut |info| {
         vectors.push((info.collection, info.chunk));

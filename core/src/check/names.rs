@@ -8,8 +8,10 @@ use crate::error::Result;
 use crate::filesystem::{FileSystem, OpenOptions};
 use crate::host::Host;
 use crate::key::{Key, Kind, OFFSET_MAX};
-use crate::layout::CollectionNameLayout;
+use crate::layout::{CollectionNameLayout, ROOT_INODE};
+use crate::rights::Caller;
 use alloc::vec::Vec;
+use vexfs_index::Serial;
 use vexfs_memory::TryVec;
 use zerocopy::FromBytes;
 
@@ -129,7 +131,7 @@ impl Names {
         let mut found: Option<Vec<u8>> = None;
         let mut failed = Ok(());
         // Links or directories on the way that cannot be read leave it without a path.
-        let _ = self.fs.paths(inode, &mut |path| {
+        let _ = self.fs.paths(inode, ROOT_INODE, Caller::default(), &Serial, &mut |path| {
             let mut copied: Vec<u8> = Vec::new();
             failed = copied.try_extend(path);
             found = Some(copied);
