@@ -334,11 +334,13 @@ int vexfs_core_collection_by_name(const struct vexfs_core *core, const u8 *name,
 				  vexfs_each_collection each, void *context);
 int vexfs_core_collection_number(const struct vexfs_core *core, const u8 *name, size_t name_bytes,
 				 u32 *number);
-int vexfs_core_collection_drop(const struct vexfs_core *core, const u8 *name, size_t name_bytes);
+int vexfs_core_collection_vector_bytes(const struct vexfs_core *core, u32 number);
+int vexfs_core_collection_drop(const struct vexfs_core *core, u32 number);
 int vexfs_core_collection_maintain(const struct vexfs_core *core, u32 number, u64 rows_max,
 				   struct vexfs_graph_work *done);
-int vexfs_core_collection_rebuild(const struct vexfs_core *core, const u8 *name, size_t name_bytes,
+int vexfs_core_collection_rebuild(const struct vexfs_core *core, u32 number,
 				  struct vexfs_graph_work *done);
+int vexfs_core_collection_store(const struct vexfs_core *core, u32 number);
 int vexfs_core_store_graphs(const struct vexfs_core *core);
 int vexfs_core_set_index_memory(const struct vexfs_core *core, u64 bytes);
 u64 vexfs_core_index_memory_bytes(const struct vexfs_core *core);

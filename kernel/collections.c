@@ -12,13 +12,19 @@
 
 static_assert(sizeof(struct vexfs_ioc_collection) == 592);
 
-/* Collections are everybody's to see, and the owner's to make. */
+/* Collections are everybody's to see, and to make the owner's of the root. */
 static bool may_manage(struct file *file)
 {
-	struct inode *root = d_inode(file_inode(file)->i_sb->s_root);
+	const struct vfsmount *mount = file->f_path.mnt;
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct inode *root = d_inode(sb->s_root);
 
-	return capable(CAP_SYS_ADMIN) ||
-	       vfsuid_eq_kuid(i_uid_into_vfsuid(file_mnt_idmap(file), root), current_fsuid());
+	if (capable(CAP_SYS_ADMIN))
+		return true;
+	/* Of the root, which it does not show, a part that is mapped for a container says nothing. */
+	if (is_idmapped_mnt(mount) && mount->mnt_root != sb->s_root)
+		return false;
+	return vfsuid_eq_kuid(i_uid_into_vfsuid(file_mnt_idmap(file), root), current_fsuid());
 }
 
 static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collection *in)
@@ -218,34 +224,60 @@ out:
 	return error;
 }
 
-struct name {
-	char text[256];
-	u32 bytes;
-};
-
-static bool note_collection_name(void *context, const struct vexfs_collection *collection)
-{
-	struct name *name = context;
-
-	name->bytes = min_t(size_t, collection->name_bytes, sizeof(name->text));
-	memcpy(name->text, collection->name, name->bytes);
-	return false;
-}
-
-static int name_of(struct super_block *sb, u32 number, struct name *name)
-{
-	return vexfs_core_collection_by_number(VEXFS_SB(sb)->core, number, note_collection_name, name);
-}
-
 /* A step of bringing a graph up to date, after which others get a turn and signals count. */
 #define MAINTAIN_ROWS 4096
 
-int vexfs_command_collection_maintain(struct file *file, void __user *argument)
+/* Brings a graph up to date. Others may change the file system, or freeze it, between steps. */
+static int bring_up(struct file *file, struct vexfs_ioc_collection_maintain *args)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	struct vexfs_graph_work done;
+	int error;
+
+	do {
+		error = mnt_want_write_file(file);
+		if (error)
+			break;
+		error = vexfs_core_collection_maintain(VEXFS_SB(sb)->core, args->number, MAINTAIN_ROWS,
+						       &done);
+		mnt_drop_write_file(file);
+		if (error)
+			break;
+		args->inserted += done.inserted;
+		args->removed += done.removed;
+		args->left = done.left;
+		trace_vexfs_index_build(sb->s_dev, args->number, &done);
+		if (vexfs_host_interrupted())
+			error = -EINTR;
+		cond_resched();
+	} while (!error && done.left && done.inserted);
+	return error;
+}
+
+/* Builds a graph anew, which changes memory only and which freezing does not wait for, and stores it. */
+static int rebuild(struct file *file, struct vexfs_ioc_collection_maintain *args)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
 	struct vexfs_core *core = VEXFS_SB(sb)->core;
-	struct vexfs_ioc_collection_maintain args;
 	struct vexfs_graph_work done;
+	int error = vexfs_core_collection_rebuild(core, args->number, &done);
+
+	if (error)
+		return error;
+	trace_vexfs_index_build(sb->s_dev, args->number, &done);
+	args->inserted = done.inserted;
+	args->left = done.left;
+	error = mnt_want_write_file(file);
+	if (error)
+		return error;
+	error = vexfs_core_collection_store(core, args->number);
+	mnt_drop_write_file(file);
+	return error;
+}
+
+int vexfs_command_collection_maintain(struct file *file, void __user *argument)
+{
+	struct vexfs_ioc_collection_maintain args;
 	int error = TAKE(args, argument);
 
 	if (error)
@@ -255,39 +287,15 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 		return -EINVAL;
 	if (!may_manage(file))
 		return -EPERM;
+	/* Nothing is built that could not be stored. */
 	error = mnt_want_write_file(file);
 	if (error)
 		return error;
-	if (args.flags & VEXFS_MAINTAIN_REBUILD) {
-		struct name *name = kmalloc(sizeof(*name), GFP_KERNEL);
-
-		error = name ? name_of(sb, args.number, name) : -ENOMEM;
-		if (!error)
-			error = vexfs_core_collection_rebuild(core, name->text, name->bytes, &done);
-		kfree(name);
-		if (!error) {
-			trace_vexfs_index_build(sb->s_dev, args.number, &done);
-			args.inserted = done.inserted;
-			args.left = done.left;
-		}
-	} else {
-		do {
-			error = vexfs_core_collection_maintain(core, args.number, MAINTAIN_ROWS, &done);
-			if (error)
-				break;
-			args.inserted += done.inserted;
-			args.removed += done.removed;
-			args.left = done.left;
-			trace_vexfs_index_build(sb->s_dev, args.number, &done);
-			if (vexfs_host_interrupted())
-				error = -ERESTARTSYS;
-			cond_resched();
-		} while (!error && done.left && done.inserted);
-	}
+	mnt_drop_write_file(file);
+	error = args.flags & VEXFS_MAINTAIN_REBUILD ? rebuild(file, &args) : bring_up(file, &args);
 	if (error == -EINTR)
 		error = -ERESTARTSYS;
-	vexfs_check(sb, error, "graph of collection", args.number);
-	mnt_drop_write_file(file);
+	vexfs_check(file_inode(file)->i_sb, error, "graph of collection", args.number);
 	return error ?: GIVE(args, argument);
 }
 
@@ -295,7 +303,6 @@ int vexfs_command_collection_drop(struct file *file, void __user *argument)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
 	struct vexfs_ioc_collection_drop args;
-	struct name *name;
 	int error = TAKE(args, argument);
 
 	if (error)
@@ -304,44 +311,22 @@ int vexfs_command_collection_drop(struct file *file, void __user *argument)
 		return -EINVAL;
 	if (!may_manage(file))
 		return -EPERM;
-	name = kmalloc(sizeof(*name), GFP_KERNEL);
-	if (!name)
-		return -ENOMEM;
 	error = mnt_want_write_file(file);
-	if (!error) {
-		error = name_of(sb, args.number, name);
-		if (!error)
-			error = vexfs_core_collection_drop(VEXFS_SB(sb)->core, name->text, name->bytes);
-		vexfs_check(sb, error, "collection", args.number);
-		mnt_drop_write_file(file);
-	}
-	kfree(name);
+	if (error)
+		return error;
+	error = vexfs_core_collection_drop(VEXFS_SB(sb)->core, args.number);
+	vexfs_check(sb, error, "collection", args.number);
+	mnt_drop_write_file(file);
 	return error;
-}
-
-static size_t row_bytes(const struct vexfs_ioc_collection *collection)
-{
-	switch (collection->element) {
-	case VEXFS_ELEMENT_F32:
-		return (size_t)collection->dimension * 4;
-	case VEXFS_ELEMENT_F16:
-	case VEXFS_ELEMENT_BF16:
-		return (size_t)collection->dimension * 2;
-	case VEXFS_ELEMENT_BIT:
-		return DIV_ROUND_UP(collection->dimension, 8);
-	default:
-		return collection->dimension;
-	}
 }
 
 /* Bytes of a vector of the collection of this number. */
 int vexfs_vector_bytes(struct super_block *sb, u32 collection, size_t *bytes)
 {
-	struct vexfs_ioc_collection *described = kmalloc(sizeof(*described), GFP_KERNEL);
-	int error = described ? vexfs_describe_collection(sb, collection, described) : -ENOMEM;
+	int told = vexfs_core_collection_vector_bytes(VEXFS_SB(sb)->core, collection);
 
-	if (!error)
-		*bytes = row_bytes(described);
-	kfree(described);
-	return error;
+	if (told < 0)
+		return vexfs_check(sb, told, "collection", collection);
+	*bytes = told;
+	return 0;
 }

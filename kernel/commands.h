@@ -3,6 +3,7 @@
 #ifndef VEXFS_COMMANDS_H
 #define VEXFS_COMMANDS_H
 
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "vexfs.h"
@@ -22,10 +23,23 @@ int vexfs_give(void __user *argument, const void *place, size_t known);
 #define TAKE(structure, argument) vexfs_take(&(structure), sizeof(structure), argument)
 #define GIVE(structure, argument) vexfs_give(argument, &(structure), sizeof(structure))
 
+/* For so many bytes, while a command lasts: more than a page is the matter of the caller's control group. */
+static inline gfp_t vexfs_memory_for(size_t bytes)
+{
+	return bytes > PAGE_SIZE ? GFP_KERNEL_ACCOUNT : GFP_KERNEL;
+}
+
 /* Bytes of the caller's, to be freed with kvfree(), or an error pointer. */
 static inline void *vexfs_take_bytes(u64 pointer, size_t bytes)
 {
-	return vmemdup_user(u64_to_user_ptr(pointer), bytes);
+	void *taken = kvmalloc(bytes, vexfs_memory_for(bytes));
+
+	if (!taken)
+		return ERR_PTR(-ENOMEM);
+	if (!copy_from_user(taken, u64_to_user_ptr(pointer), bytes))
+		return taken;
+	kvfree(taken);
+	return ERR_PTR(-EFAULT);
 }
 
 /* info.c */

@@ -151,9 +151,9 @@ static u32 row_of(const struct vexfs_super *super, u32 told)
 static int make_row_list(struct row_list *list, u32 most)
 {
 	list->most = most;
-	list->vectors = kvcalloc(most, sizeof(*list->vectors), GFP_KERNEL);
-	list->inodes = kvcalloc(most, sizeof(*list->inodes), GFP_KERNEL);
-	list->rows = kvcalloc(most, sizeof(*list->rows), GFP_KERNEL);
+	list->vectors = kvcalloc(most, sizeof(*list->vectors), GFP_KERNEL_ACCOUNT);
+	list->inodes = kvcalloc(most, sizeof(*list->inodes), GFP_KERNEL_ACCOUNT);
+	list->rows = kvcalloc(most, sizeof(*list->rows), GFP_KERNEL_ACCOUNT);
 	return list->vectors && list->inodes && list->rows ? 0 : -ENOMEM;
 }
 
@@ -410,7 +410,8 @@ static int make_room(struct super_block *sb, struct answer *answer,
 	int error;
 
 	answer->most = args->hits_max;
-	answer->hits = kvmalloc_array(answer->most, sizeof(*answer->hits), GFP_KERNEL);
+	answer->hits = kvmalloc_array(answer->most, sizeof(*answer->hits),
+				      vexfs_memory_for(array_size(answer->most, sizeof(*answer->hits))));
 	if (!answer->hits)
 		return -ENOMEM;
 	if (!args->vectors)
@@ -420,7 +421,7 @@ static int make_room(struct super_block *sb, struct answer *answer,
 		return error;
 	if (array_size(answer->most, answer->vector_bytes) > VEXFS_BYTES_MAX)
 		return -E2BIG;
-	answer->vectors = kvcalloc(answer->most, answer->vector_bytes, GFP_KERNEL);
+	answer->vectors = kvcalloc(answer->most, answer->vector_bytes, GFP_KERNEL_ACCOUNT);
 	return answer->vectors ? 0 : -ENOMEM;
 }
 
@@ -548,7 +549,7 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 	if (error)
 		return error;
 	list.bytes = min_t(u32, args.bytes, SZ_1M);
-	list.buffer = kvmalloc(max(list.bytes, 1U), GFP_KERNEL);
+	list.buffer = kvmalloc(max(list.bytes, 1U), GFP_KERNEL_ACCOUNT);
 	if (!list.buffer) {
 		error = -ENOMEM;
 		goto out;

@@ -40,10 +40,12 @@ int vexfs_command_put(struct file *file, void __user *argument)
 		return -E2BIG;
 	if (!args.data_bytes || args.data_bytes % args.count)
 		return -EINVAL;
-	error = check_file(file, FMODE_WRITE);
+	error = check_file(file, FMODE_WRITE) ?:
+		vexfs_vector_bytes(inode->i_sb, args.collection, &bytes);
 	if (error)
 		return error;
-	bytes = args.data_bytes / args.count;
+	if (args.data_bytes / args.count != bytes)
+		return -EINVAL;
 	vectors = vexfs_take_bytes(args.vectors, array_size(args.count, sizeof(*vectors)));
 	if (IS_ERR(vectors))
 		return PTR_ERR(vectors);
@@ -52,7 +54,7 @@ int vexfs_command_put(struct file *file, void __user *argument)
 		kvfree(vectors);
 		return PTR_ERR(data);
 	}
-	puts = kvcalloc(args.count, sizeof(*puts), GFP_KERNEL);
+	puts = kvcalloc(args.count, sizeof(*puts), GFP_KERNEL_ACCOUNT);
 	error = puts ? 0 : -ENOMEM;
 	for (i = 0; i < args.count && !error; i++) {
 		const struct vexfs_ioc_vector *vector = &vectors[i];
@@ -134,7 +136,7 @@ int vexfs_command_get(struct file *file, void __user *argument)
 	if (error)
 		return error;
 	room = min_t(u64, args.data_bytes, SZ_1M);
-	data = kvmalloc(max_t(size_t, room, 1), GFP_KERNEL);
+	data = kvmalloc(max_t(size_t, room, 1), GFP_KERNEL_ACCOUNT);
 	if (!data)
 		return -ENOMEM;
 	error = vexfs_core_vector_get(vexfs_core_of(inode), args.collection, inode->i_ino, args.chunk,
@@ -208,7 +210,7 @@ int vexfs_command_list(struct file *file, void __user *argument)
 		return error;
 	list.most = min_t(u32, args.count, VEXFS_COUNT_MAX);
 	list.skip = args.skip;
-	list.out = kvcalloc(max(list.most, 1U), sizeof(*list.out), GFP_KERNEL);
+	list.out = kvcalloc(max(list.most, 1U), sizeof(*list.out), GFP_KERNEL_ACCOUNT);
 	if (!list.out)
 		return -ENOMEM;
 	inode_lock(inode);

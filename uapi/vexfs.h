@@ -319,7 +319,9 @@ struct vexfs_ioc_time {
  * are found that the caller could open for reading by a path below the directory, as far as modes, access
  * control lists and the labels of SELinux and Smack say. Of bytes that wait in the page cache to be written
  * back, a file's size and time of change may not tell yet here; whether it still has the content that a
- * vector was made from does.
+ * vector was made from does. A caller who may not read everything is told of no more than it asked for:
+ * with VEXFS_SEARCH_EXACT of VEXFS_PLAN_EXACT and VEXFS_ANSWER_EXACT, else of VEXFS_PLAN_GRAPH and
+ * VEXFS_ANSWER_APPROXIMATE, unless the answer was cut.
  * Errors: EINVAL (a query that does not fit the collection), ENOENT (the collection), E2BIG (over a
  * limit), ENOTDIR.
  */
@@ -337,7 +339,8 @@ struct vexfs_ioc_search {
 	__u32 hits_max;       /* at least k times the queries */
 	__u32 suffix_bytes;   /* at most 255 */
 	__u64 suffix;         /* pointer */
-	__u64 examined_max;   /* distances to compute for a query at most; 0 sets no limit */
+	__u64 examined_max;   /* distances to compute for a query at most; 0 sets no limit, nor does any
+	                       * number for a caller who may not read everything */
 	__u64 size_range[2];  /* bytes, both included */
 	struct vexfs_ioc_time modified_range[2];
 	__u64 tag_range[2];

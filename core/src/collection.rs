@@ -679,11 +679,16 @@ impl FileSystem {
         })
     }
 
-    /// Drops the collection of this name with all its vectors. It is gone for everybody at once;
+    /// Bytes of a vector of a collection.
+    pub fn vector_bytes(&self, collection: u32) -> Result<usize> {
+        Ok(self.find_collection(collection)?.row_bytes())
+    }
+
+    /// Drops the collection of this number with all its vectors. It is gone for everybody at once;
     /// its space comes back step by step before the call returns, or after a crash with
     /// [`FileSystem::reap_orphans`].
-    pub fn drop_collection(&self, name: &str) -> Result<()> {
-        let object = self.hide_collection(name)?;
+    pub fn drop_collection(&self, number: u32) -> Result<()> {
+        let object = self.hide_collection(number)?;
         // It is gone; what cannot be freed now is freed with other orphans.
         if self.holding(&[object], || self.reap_collection(object).map(|_| ())).is_err() {
             self.reap_later();
@@ -693,21 +698,21 @@ impl FileSystem {
 
     /// The first operation of a drop, after which nobody finds the collection any more. Returns its
     /// object, noted as an orphan.
-    fn hide_collection(&self, name: &str) -> Result<u64> {
+    fn hide_collection(&self, number: u32) -> Result<u64> {
         {
             let mut collections = self.collections.write();
             self.read_collections(&mut collections)?;
             let at = collections
                 .list
                 .iter()
-                .position(|collection| collection.schema.name == name.as_bytes())
+                .position(|collection| collection.schema.number == number)
                 .ok_or(Error::NotFound)?;
-            let place = find_name(&self.reader(), name.as_bytes())?;
-            let Place::Found(key) = place else {
-                return Err(corrupt(0, "collection without a name"));
-            };
             let Some(collection) = collections.list.get(at).cloned() else {
                 return Err(Error::NotFound);
+            };
+            let place = find_name(&self.reader(), &collection.schema.name)?;
+            let Place::Found(key) = place else {
+                return Err(corrupt(0, "collection without a name"));
             };
             let mut writer = collection.writer.write();
             let object = collection.schema.object;
@@ -729,7 +734,7 @@ impl FileSystem {
     /// Does the first operations of a drop and no more, as a crash would leave it.
     #[cfg(test)]
     pub(crate) fn break_drop(&self, name: &str, steps: usize) -> Result<()> {
-        let object = self.hide_collection(name)?;
+        let object = self.hide_collection(self.collection_number(name)?)?;
         let schema = {
             let tree = self.reader();
             let item = tree.get(Key::new(object, Kind::Collection, 0))?.ok_or(Error::NotFound)?;

@@ -69,7 +69,7 @@ impl FileSystem {
                 && changes >= (nodes / STORE_SHARE).max(GRAPH_ROWS_MIN)
         };
         if due && !self.is_read_only() {
-            self.store_graph(&collection)?;
+            self.store(&collection)?;
             done.stored = true;
         }
         Ok(done)
@@ -88,16 +88,20 @@ impl FileSystem {
                 memory.is_loaded() && memory.graph_changes.load(Ordering::Relaxed) > 0
             };
             if changed && collection.check_alive().is_ok() {
-                self.store_graph(&collection)?;
+                self.store(&collection)?;
             }
         }
         Ok(())
     }
 
-    /// Builds the graph of a collection, and the codes of a quantized one, anew from its vectors, and
-    /// stores the graph. Searches are exact meanwhile.
-    pub fn rebuild_collection(&self, name: &str, executor: &dyn Executor) -> Result<Maintenance> {
-        let collection = self.find_collection(self.collection_number(name)?)?;
+    /// Builds the graph of a collection, and the codes of a quantized one, anew from its vectors, in
+    /// memory; [`FileSystem::store_graph`] is to follow. Searches are exact meanwhile.
+    pub fn rebuild_collection(
+        &self,
+        collection: u32,
+        executor: &dyn Executor,
+    ) -> Result<Maintenance> {
+        let collection = self.find_collection(collection)?;
         let mut build = collection.build.write_for(executor)?;
         if collection.schema.quantization != Quantization::None {
             // How vectors are coded is found when they are loaded.
@@ -108,12 +112,14 @@ impl FileSystem {
         collection.memory.write().drop_graph(&collection.schema)?;
         let result = self.maintain_building(&collection, &mut build, u64::MAX, executor);
         build.builder = Builder::new();
-        let mut done = result?;
-        if !self.is_read_only() {
-            self.store_graph(&collection)?;
-            done.stored = true;
-        }
-        Ok(done)
+        result
+    }
+
+    /// Stores the graph of a collection that is in memory, however little it has changed.
+    pub fn store_graph(&self, collection: u32, executor: &dyn Executor) -> Result<()> {
+        let collection = self.find_collection(collection)?;
+        let _build = collection.build.write_for(executor)?;
+        if collection.memory.read().is_loaded() { self.store(&collection) } else { Ok(()) }
     }
 
     fn maintain_building(
@@ -239,7 +245,7 @@ impl FileSystem {
     }
 
     /// Writes the graph to a new object and switches to it. The caller is the graph's writer.
-    fn store_graph(&self, collection: &Collection) -> Result<()> {
+    fn store(&self, collection: &Collection) -> Result<()> {
         // Numbers are given out once, so this one is still free when it is used.
         let object = self.operation(0, false, new_object)?;
         self.holding(&[object], || self.store_graph_to(collection, object))

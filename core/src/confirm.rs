@@ -239,7 +239,7 @@ impl FileSystem {
             }
         };
         let bytes = if asked.request.vectors {
-            match self.vector_bytes(collection, hit.row, &layout)? {
+            match self.stored_vector(collection, hit.row, &layout)? {
                 Some(bytes) => bytes,
                 None => return Ok(None),
             }
@@ -289,7 +289,7 @@ impl FileSystem {
                 judge.take_error()?;
                 return Ok(Followed::Gone);
             }
-            let Some(bytes) = self.vector_bytes(collection, row, &layout)? else {
+            let Some(bytes) = self.stored_vector(collection, row, &layout)? else {
                 // It was replaced between the two, or, when it is still there, is damaged.
                 if unreadable.replace(info.sequence) == Some(info.sequence) {
                     return Ok(Followed::Damaged);
@@ -310,7 +310,7 @@ impl FileSystem {
     }
 
     /// The vector that `layout` describes, unless it was replaced or is damaged.
-    fn vector_bytes(
+    fn stored_vector(
         &self,
         collection: &Collection,
         row: u32,

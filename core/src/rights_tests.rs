@@ -288,12 +288,13 @@ impl World {
             ..SearchRequest::nearest(self.number, &query, k)
         };
         let (report, hits) = search(&self.fs, &request);
+        let plan = PLAN.get();
         assert_eq!(hits.len(), wanted, "{report:?} of {request:?}");
         let allowed: BTreeSet<_> = expected.iter().map(|(_, ino, chunk)| (*ino, *chunk)).collect();
         for hit in &hits {
             assert!(allowed.contains(&(hit.inode, hit.chunk)), "{hit:?} of {request:?}");
         }
-        if report.completeness == Completeness::Exact {
+        if exact || report.completeness == Completeness::Exact {
             let distances =
                 |hits: &[SearchHit]| hits.iter().map(|h| h.distance).collect::<Vec<_>>();
             let expected: Vec<_> = expected.iter().map(|(d, _, _)| *d).take(wanted).collect();
@@ -302,9 +303,29 @@ impl World {
         if credentials.is_some() || monitored {
             // Nothing in the report tells of what the caller may not see.
             assert_eq!((report.examined, report.unindexed), (report.hits, 0));
+            let told = if exact {
+                (SearchPlan::ExactAll, Completeness::Exact)
+            } else {
+                (SearchPlan::Graph, Completeness::Approximate)
+            };
+            assert_eq!((report.plan, report.completeness), told);
+            // Nor does the place where a limit of work would cut.
+            let monitor = Refusals::new(&self.fs, &refused);
+            let few = SearchRequest {
+                examined_max: 1,
+                monitor: monitored.then_some(&monitor),
+                ..request.clone()
+            };
+            assert_eq!(search(&self.fs, &few).1, hits);
         }
-        (report.plan, report.hits)
+        (plan, report.hits)
     }
+}
+
+std::thread_local! {
+    /// The plan of the thread's last search, which a caller may not be told of.
+    pub(crate) static PLAN: std::cell::Cell<SearchPlan> =
+        const { std::cell::Cell::new(SearchPlan::Graph) };
 }
 
 #[test]

@@ -34,6 +34,12 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// Bytes that are allocated.
+    pub fn memory_bytes(&self) -> usize {
+        (self.directories.capacity() + self.files.capacity()) * size_of::<u64>()
+            + self.rows.capacity() * size_of::<ListedRow>()
+    }
+
     /// Finds the files below `scope`. False when there are too many entries to go on.
     pub fn run(
         &mut self,

@@ -51,6 +51,8 @@ const LISTED_ROWS: usize = 2048;
 const LISTED_SHARE: u64 = 16;
 /// Spare memory of searches that is kept for each collection.
 const SCRATCHES_MAX: usize = 64;
+/// Bytes of hits, of their vectors, and of what a walk found that such memory keeps room for.
+const SPARE_BYTES: usize = 1 << 15;
 
 /// What to search for.
 #[derive(Clone, Debug)]
@@ -68,7 +70,8 @@ pub struct SearchRequest<'a> {
     pub hits_max: u64,
     /// No hit farther than this.
     pub radius: Option<Distance>,
-    /// Most distances to compute for a query; 0 sets no limit. Over it the answer is cut.
+    /// Most distances to compute for a query; 0 sets no limit. Over it the answer is cut. There is no
+    /// limit for a caller who may not read everything, as where it cuts tells of what is not read.
     pub examined_max: u64,
     /// Compare every vector.
     pub exact: bool,
@@ -177,9 +180,11 @@ pub type EachHit<'a> = dyn FnMut(usize, &SearchHit, Option<&[u8]>) -> bool + 'a;
 /// What a search did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchReport {
-    /// Of all queries the plan that cost the most.
+    /// Of all queries the plan that cost the most. For a caller who may not read everything it is the
+    /// one that the request asks for, as the one taken follows from how much there is.
     pub plan: SearchPlan,
-    /// Of all queries the least complete.
+    /// Of all queries the least complete. For a caller who may not read everything only an answer that
+    /// was to be exact is told of as such.
     pub completeness: Completeness,
     /// Hits handed out.
     pub hits: u64,
@@ -233,6 +238,24 @@ pub(crate) struct SearchScratch {
     vectors: Vec<u8>,
     /// The code of a query.
     code: Vec<u8>,
+}
+
+impl SearchScratch {
+    /// Gives memory back that only a large request needs.
+    fn shrink(&mut self) {
+        fn shrink<T>(spare: &mut Vec<T>) {
+            if spare.capacity() * size_of::<T>() > SPARE_BYTES {
+                *spare = Vec::new();
+            }
+        }
+        self.findings.reset();
+        shrink(&mut self.best);
+        shrink(&mut self.out);
+        shrink(&mut self.vectors);
+        if self.walk.memory_bytes() > SPARE_BYTES {
+            self.walk = Walk::default();
+        }
+    }
 }
 
 /// What answering one query came to.
@@ -350,6 +373,7 @@ impl FileSystem {
         }
         let mut scratch = collection.scratches.write().pop().unwrap_or_default();
         let result = self.search_with(request, &collection, &terms, executor, &mut scratch, each);
+        scratch.shrink();
         {
             let mut scratches = collection.scratches.write();
             if scratches.len() < SCRATCHES_MAX {
@@ -378,7 +402,11 @@ impl FileSystem {
             k: request.k,
             effort,
             radius: request.radius,
-            examined_max: if request.examined_max == 0 { u64::MAX } else { request.examined_max },
+            examined_max: if request.examined_max == 0 || caller.is_restricted() {
+                u64::MAX
+            } else {
+                request.examined_max
+            },
             filtered: false,
         };
         let mut listing = request.scope != ROOT_INODE
@@ -463,8 +491,15 @@ impl FileSystem {
             }
             go_on(executor)?;
         }
+        #[cfg(test)]
+        crate::rights_tests::PLAN.set(total.plan);
         if caller.is_restricted() {
+            // All of these would tell of what the caller may not read.
             (total.examined, total.unindexed) = (handed, 0);
+            total.plan = if request.exact { SearchPlan::ExactAll } else { SearchPlan::Graph };
+            if !request.exact {
+                total.lower(Completeness::Approximate);
+            }
         }
         Ok(SearchReport {
             plan: total.plan,

@@ -127,12 +127,20 @@ impl Image {
 
     /// Drops a collection with all its vectors.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
-        self.about_collection(name.as_ref(), self.core.drop_collection(name))
+        let dropped =
+            self.core.collection_number(name).and_then(|number| self.core.drop_collection(number));
+        self.about_collection(name.as_ref(), dropped)
     }
 
     /// Builds the search graph of a collection anew from its vectors, on these threads.
     pub fn rebuild_collection(&self, name: &str, threads: Threads) -> Result<Maintenance> {
-        self.about_collection(name.as_ref(), self.core.rebuild_collection(name, &threads))
+        let rebuild = || {
+            let number = self.core.collection_number(name)?;
+            let done = self.core.rebuild_collection(number, &threads)?;
+            self.core.store_graph(number, &threads)?;
+            Ok(Maintenance { stored: true, ..done })
+        };
+        self.about_collection(name.as_ref(), rebuild())
     }
 
     /// Puts all vectors of a collection into its search graph, on these threads. Without, an image

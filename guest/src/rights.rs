@@ -21,8 +21,9 @@ use std::fs::File;
 use user::User;
 use vexfs_simulation::SeededRandom;
 use vexfs_uapi::{
-    ANSWER_EXACT, Command, SEARCH_EXACT, SEARCH_EXCLUDE, SEARCH_FRESH, SEARCH_RADIUS, SEARCH_SIZE,
-    SEARCH_SUFFIX, SEARCH_TAG, SEARCH_UID, Search,
+    ANSWER_APPROXIMATE, ANSWER_EXACT, Command, PLAN_EXACT, PLAN_GRAPH, SEARCH_EXACT,
+    SEARCH_EXCLUDE, SEARCH_FRESH, SEARCH_RADIUS, SEARCH_SIZE, SEARCH_SUFFIX, SEARCH_TAG,
+    SEARCH_UID, Search,
 };
 use world::{DIMENSION, Name, Vector, World};
 
@@ -254,7 +255,14 @@ impl<'a> Asked<'a> {
         for flags in [SEARCH_EXACT, 0] {
             let answer = self.search(self.wanted(flags), &query, b"", 0);
             self.same("all", &answer, 0, &self.vectors);
-            assert_eq!(answer.told.completeness, ANSWER_EXACT, "{}", self.what);
+            let told = (answer.told.plan, answer.told.completeness);
+            // What was done to find it would tell how much is hidden, unless it was asked for.
+            let expected = match (self.privileged, flags) {
+                (true, 0) => (told.0, ANSWER_EXACT),
+                (_, SEARCH_EXACT) => (PLAN_EXACT, ANSWER_EXACT),
+                _ => (PLAN_GRAPH, ANSWER_APPROXIMATE),
+            };
+            assert_eq!(told, expected, "{}", self.what);
         }
         self.compare_batch(random);
         self.compare_filters(random, &query);
@@ -313,13 +321,19 @@ impl<'a> Asked<'a> {
         self.same("without one", &self.search(wanted, query, b"", 0), 0, &others);
     }
 
-    /// Cut short by a limit of work, an answer has nothing that is not in the whole one.
+    /// Cut short by a limit of work, an answer has nothing that is not in the whole one; where it is cut
+    /// would tell how much is hidden, so that it is not for who may not see all.
     fn compare_limits(&self, random: &mut SeededRandom, query: &[u8]) {
         let examined_max = 1 + random.below(200);
         let wanted = Search { examined_max, ..self.wanted(SEARCH_EXACT) };
         let answer = self.search(wanted, query, b"", 0);
-        let known = |hit: &vexfs_uapi::Hit| self.vectors.contains(&(hit.inode, hit.chunk));
-        assert!(answer.hits.iter().all(known), "{}: within a limit", self.what);
+        if self.privileged {
+            let known = |hit: &vexfs_uapi::Hit| self.vectors.contains(&(hit.inode, hit.chunk));
+            assert!(answer.hits.iter().all(known), "{}: within a limit", self.what);
+        } else {
+            self.same("with a limit that is none", &answer, 0, &self.vectors);
+            assert_eq!(answer.told.completeness, ANSWER_EXACT, "{}", self.what);
+        }
         let squares = |bytes: &[u8]| {
             let pairs = bytes.iter().zip(query).map(|(a, b)| f32::from(*a) - f32::from(*b));
             pairs.map(|difference| difference * difference).sum::<f32>()

@@ -224,18 +224,9 @@ pub unsafe extern "C" fn vexfs_core_collection_number(
 }
 
 /// Drops a collection with all its vectors.
-///
-/// # Safety
-/// `name` points to `name_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vexfs_core_collection_drop(
-    file_system: &FileSystem,
-    name: *const u8,
-    name_bytes: usize,
-) -> i32 {
-    // SAFETY: the caller's word.
-    let name = unsafe { text(name, name_bytes) };
-    status(name.and_then(|name| file_system.drop_collection(name)))
+pub extern "C" fn vexfs_core_collection_drop(file_system: &FileSystem, number: u32) -> i32 {
+    status(file_system.drop_collection(number))
 }
 
 /// What was done for a graph, with a layout that C can declare.
@@ -276,23 +267,32 @@ pub unsafe extern "C" fn vexfs_core_collection_maintain(
     unsafe { deliver(result.map(GraphWork::from), done) }
 }
 
-/// Builds a collection's graph anew. `-EINTR` as above.
+/// Builds a collection's graph anew, in memory. `-EINTR` as above.
 ///
 /// # Safety
-/// `name` points to `name_bytes` bytes; `done` may be written to.
+/// `done` may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vexfs_core_collection_rebuild(
     file_system: &FileSystem,
-    name: *const u8,
-    name_bytes: usize,
+    number: u32,
     done: *mut GraphWork,
 ) -> i32 {
-    // SAFETY: the caller's word.
-    let name = unsafe { text(name, name_bytes) };
-    let executor = InterruptibleExecutor::default();
-    let result = name.and_then(|name| file_system.rebuild_collection(name, &executor));
+    let result = file_system.rebuild_collection(number, &InterruptibleExecutor::default());
     // SAFETY: the caller's word.
     unsafe { deliver(result.map(GraphWork::from), done) }
+}
+
+/// Stores a collection's graph. `-EINTR` as above.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_collection_store(file_system: &FileSystem, number: u32) -> i32 {
+    status(file_system.store_graph(number, &InterruptibleExecutor::default()))
+}
+
+/// Bytes of a vector of a collection, or a negative errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_collection_vector_bytes(file_system: &FileSystem, number: u32) -> i32 {
+    // A vector is shorter than 2^17 bytes.
+    file_system.vector_bytes(number).map_or_else(|error| status(Err(error)), |bytes| bytes as i32)
 }
 
 /// Stores the graphs that have changed; for unmounting.

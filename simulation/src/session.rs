@@ -605,7 +605,9 @@ fn execute(fs: &FileSystem, change: &Change) -> Result<u64> {
         Change::CreateCollection { name } => {
             fs.create_collection(&vector::options(name)).map(u64::from)
         }
-        Change::DropCollection { name } => fs.drop_collection(name).map(|()| 0),
+        Change::DropCollection { name } => {
+            fs.drop_collection(fs.collection_number(name)?).map(|()| 0)
+        }
         Change::PutVectors { number, name, vectors } => {
             let collection = fs.collection_number(name)?;
             let vectors: Vec<_> =

@@ -172,7 +172,7 @@ fn use_it(bytes: &[u8], random: &mut SeededRandom) -> bool {
         change(&fs, &met, random);
         search(&fs, random);
         for name in COLLECTION_NAMES {
-            let _ = fs.drop_collection(name);
+            let _ = fs.collection_number(name).and_then(|number| fs.drop_collection(number));
         }
         let _ = fs.settle();
     }

@@ -171,7 +171,7 @@ fn replacing_files_and_vectors_over_and_over_uses_no_more_space() {
     for slot in 0..slots {
         churn.fs.unlink(ROOT_INODE, &Churn::name(slot)).unwrap();
     }
-    churn.fs.drop_collection("bytes").unwrap();
+    churn.fs.drop_collection(churn.fs.collection_number("bytes").unwrap()).unwrap();
     churn.fs.commit().unwrap();
     let end = churn.fs.status();
     assert_eq!((end.inodes, end.blocks_free), (empty.inodes, empty.blocks_free));

@@ -119,7 +119,7 @@ impl Work {
                 let name = std::format!("collection {}", self.rng.below(3));
                 if self.rng.below(3) == 0 {
                     let number = self.fs.collection_number(&name)?;
-                    self.fs.drop_collection(&name)?;
+                    self.fs.drop_collection(number)?;
                     self.collections.retain(|other| *other != number);
                     return Ok(());
                 }
@@ -219,7 +219,9 @@ fn with_graph() -> Memory {
         })
         .collect();
     fs.put_vectors(collection, file, &puts).unwrap();
-    fs.rebuild_collection("pictures", &Serial).unwrap();
+    let number = fs.collection_number("pictures").unwrap();
+    fs.rebuild_collection(number, &Serial).unwrap();
+    fs.store_graph(number, &Serial).unwrap();
     fs.store_graphs().unwrap();
     fs.commit().unwrap();
     memory
@@ -257,7 +259,9 @@ fn a_damaged_graph_is_found_and_dropped_and_the_vectors_stay() {
         assert_eq!((report.graphs, report.rows_read), (0, 1500));
         // It is built anew from the vectors.
         let fs = open(&memory);
-        fs.rebuild_collection("pictures", &Serial).unwrap();
+        let number = fs.collection_number("pictures").unwrap();
+        fs.rebuild_collection(number, &Serial).unwrap();
+        fs.store_graph(number, &Serial).unwrap();
         fs.store_graphs().unwrap();
         fs.commit().unwrap();
         assert_eq!(assert_clean(&memory).graphs, 1);
