@@ -32,6 +32,7 @@ pub const TESTS: &[MountTest] = &[
     ("without_access_control_lists_modes_alone_count", modes_alone_count),
     ("a_mount_that_maps_owners_tells_what_it_opens", mapped_owners_count),
     ("root_of_a_namespace_is_told_what_it_can_open", elsewhere::root_elsewhere),
+    ("collections_are_the_owners_of_the_root_as_it_is_seen", mapped::owners_make_collections),
 ];
 
 /// Of labels, where Smack runs.

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! A mount by which files have other owners than are stored, or none.
 
-use crate::support::c_string;
+use super::user::User;
+use crate::commands::give;
+use crate::support::{Mounted, c_string};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use vexfs_uapi::{CollectionCreate, CollectionDrop, Command, ELEMENT_I8, METRIC_L2};
 
 /// What is stored and whom it stands for; of the others of the world nobody.
 const UIDS: [(u32, u32); 4] = [(0, 0), (1001, 1002), (1002, 1001), (1003, 70_000)];
@@ -29,7 +32,7 @@ impl Mapped {
         let directory = of.with_extension("mapped");
         fs::create_dir_all(&directory).expect("mkdir");
         // A user namespace is for the names that it gives to owners; this one's process ends here.
-        let mut command = Command::new("sleep");
+        let mut command = std::process::Command::new("sleep");
         command.arg("100").stdout(Stdio::null());
         // SAFETY: it calls nothing that could wait for another thread.
         unsafe {
@@ -85,4 +88,48 @@ impl Drop for Mapped {
         // SAFETY: the path lives through the call.
         unsafe { libc::umount2(c_string(&self.directory).as_ptr(), 0) };
     }
+}
+
+/// The owner of the root makes and drops collections, also by a mount that has the root and says it is
+/// another's; one that has a part of the file system tells nothing of the root.
+pub fn owners_make_collections(mounted: &Mounted) {
+    mounted.mount("");
+    let top = &mounted.directory;
+    let part = top.join("part");
+    fs::create_dir(&part).expect("mkdir");
+    let (stored, seen) = UIDS[1];
+    std::os::unix::fs::chown(top, Some(stored), None).expect("chown");
+    std::os::unix::fs::chown(&part, Some(stored), None).expect("chown");
+    let (mapped_top, mapped_part) = (Mapped::new(top), Mapped::new(&part));
+    let may = |uid, directory: &Path| {
+        let file = File::open(directory).expect("open");
+        let work = move || {
+            User::ordinary(uid).become_it();
+            let mut create = CollectionCreate::new();
+            create.collection.name[0] = b'c';
+            create.collection.element = ELEMENT_I8;
+            create.collection.metric = METRIC_L2;
+            create.collection.dimension = 4;
+            // SAFETY: it holds no address.
+            let made = unsafe { give(&file, &mut create) };
+            let mut dropped = CollectionDrop::new();
+            dropped.number = create.collection.number;
+            match made {
+                // SAFETY: as above.
+                Ok(_) => unsafe { give(&file, &mut dropped) }.map(|_| true).expect("drop"),
+                Err(error) => {
+                    assert_eq!(error, rustix::io::Errno::PERM);
+                    false
+                }
+            }
+        };
+        std::thread::spawn(work).join().expect("a user")
+    };
+    assert!(may(stored, top) && may(stored, &part));
+    assert!(!may(seen, top) && !may(seen, &part));
+    assert!(may(seen, &mapped_top.directory) && !may(stored, &mapped_top.directory));
+    assert!(!may(seen, &mapped_part.directory) && !may(stored, &mapped_part.directory));
+    drop((mapped_top, mapped_part));
+    std::os::unix::fs::chown(top, Some(0), None).expect("chown");
+    mounted.unmount();
 }

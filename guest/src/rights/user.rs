@@ -22,6 +22,12 @@ pub struct User {
 }
 
 impl User {
+    /// One of no group that others have.
+    pub fn ordinary(uid: u32) -> Self {
+        let (groups, capabilities) = (Vec::new(), CapabilitySet::empty());
+        Self { name: format!("user {uid}"), uid, gid: uid, groups, capabilities, label: None }
+    }
+
     /// All of them with labels, and some whom these do not bind.
     pub fn all_labelled(random: &mut SeededRandom) -> Vec<Self> {
         let mut users = Self::all(random);
