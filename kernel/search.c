@@ -565,6 +565,8 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 		error = -ESTALE;
 	if (!error)
 		error = vexfs_core_hit_paths(core, &query, args.inode, note_path, &list);
+	if (error == -EINTR)
+		error = -ERESTARTSYS;
 	vexfs_check(sb, error, "inode", args.inode);
 	if (!error && list.overflow)
 		error = -ERANGE;

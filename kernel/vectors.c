@@ -171,6 +171,8 @@ int vexfs_command_remove(struct file *file, void __user *argument)
 					  args.first, args.last, &args.removed);
 	inode_unlock(inode);
 	mnt_drop_write_file(file);
+	if (error == -EINTR)
+		error = -ERESTARTSYS;
 	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
 	return error ?: GIVE(args, argument);
 }
@@ -221,6 +223,8 @@ int vexfs_command_list(struct file *file, void __user *argument)
 		vexfs_version_told(inode);
 	}
 	inode_unlock(inode);
+	if (error == -EINTR)
+		error = -ERESTARTSYS;
 	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
 	if (!error && copy_to_user(u64_to_user_ptr(args.vectors), list.out,
 				   list.count * sizeof(*list.out)))

@@ -77,6 +77,7 @@ mod trim;
 #[cfg(test)]
 mod trim_tests;
 mod vector;
+mod vector_list;
 #[cfg(test)]
 mod vector_tests;
 mod xattr;

@@ -3,6 +3,7 @@
 
 use crate::testing::Memory;
 use crate::tree_tests::{Rng, format};
+use crate::trim_tests::Impatient;
 use crate::vector_tests::{ROOT, distance, file, options, put, search, shape};
 use crate::*;
 use std::vec::Vec;
@@ -129,7 +130,7 @@ fn counts_tell_of_changes_at_once() {
     };
     assert_eq!(counts(&world), (100, 0, 100));
     let file = world.files[0];
-    assert_eq!(world.fs.remove_vectors(world.number, file, 7..=7), Ok(1));
+    assert_eq!(world.fs.remove_vectors(world.number, file, 7..=7, &Serial), Ok(1));
     assert_eq!(counts(&world), (99, 0, 99));
     world.fs.put_vectors(world.number, file, &[put(200, &world.clusters.draw())]).unwrap();
     assert_eq!(counts(&world), (100, 0, 100));
@@ -284,7 +285,7 @@ fn damaged_vectors_are_left_out_and_the_answer_says_so() {
     let vector = world.clusters.draw();
     world.fs.put_vectors(number, ino, &[put(95, &vector)]).unwrap();
     assert_eq!(world.fs.get_vector(number, ino, 95).unwrap().1, vector);
-    assert_eq!(world.fs.remove_vectors(number, ino, 0..=u32::MAX).unwrap(), 100);
+    assert_eq!(world.fs.remove_vectors(number, ino, 0..=u32::MAX, &Serial).unwrap(), 100);
     assert_eq!(search(&world.fs, &all).1.len(), 1900 - 56);
 }
 
@@ -583,22 +584,6 @@ fn a_crowd_of_copies_in_the_middle_hides_no_cluster_around_it() {
         let query = world.clusters.draw();
         let (report, hits) = search(&world.fs, &SearchRequest::nearest(world.number, &query, 500));
         assert_eq!((hits.len(), hits[499].distance), (500, hits[0].distance), "{report:?}");
-    }
-}
-
-/// Ends a search at its question of this number, counted down.
-struct Impatient(std::sync::atomic::AtomicU64);
-
-impl Executor for Impatient {
-    fn workers(&self) -> usize {
-        1
-    }
-    fn run(&self, tasks: &mut [&mut (dyn FnMut() + Send)]) {
-        Serial.run(tasks);
-    }
-    fn is_cancelled(&self) -> bool {
-        use std::sync::atomic::Ordering::SeqCst;
-        self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 
 /// Cancels after so many questions.
-struct Impatient(AtomicU64);
+pub(crate) struct Impatient(pub AtomicU64);
 
 impl Executor for Impatient {
     fn workers(&self) -> usize {

@@ -9,7 +9,7 @@
 //! without any row in use are given back at once.
 
 use crate::collection::{Collection, Counts, Writer};
-use crate::collection_memory::{RowInfo, RowItems, decode_row};
+use crate::collection_memory::{RowInfo, RowItems, decode_row, go_on};
 use crate::error::{Error, Result, corrupt};
 use crate::file::load_file;
 use crate::filesystem::FileSystem;
@@ -23,8 +23,8 @@ use alloc::vec::Vec;
 use core::hash::Hasher;
 use core::ops::RangeInclusive;
 use siphasher::sip::SipHasher24;
-use vexfs_index::ROWS_MAX;
-use vexfs_memory::{Shared, Table, TryVec, sort_by};
+use vexfs_index::{Executor, ROWS_MAX};
+use vexfs_memory::{Table, TryVec, sort_by};
 use vexfs_simd::RowTerm;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -99,7 +99,7 @@ pub struct VectorInfo {
 }
 
 impl VectorInfo {
-    fn new(collection: u32, row: u32, layout: &RowLayout, now: u64) -> Self {
+    pub(crate) fn new(collection: u32, row: u32, layout: &RowLayout, now: u64) -> Self {
         Self {
             collection,
             inode: layout.inode.get(),
@@ -555,11 +555,14 @@ impl FileSystem {
 
     /// Removes the file's vectors of these chunks, in several operations when there are many.
     /// Returns how many there were.
+    ///
+    /// Errors: `Interrupted`, when some may have been removed.
     pub fn remove_vectors(
         &self,
         collection: u32,
         inode: u64,
         chunks: RangeInclusive<u32>,
+        executor: &dyn Executor,
     ) -> Result<u64> {
         let collection = self.find_collection(collection)?;
         let mut writer = collection.writer.write();
@@ -574,6 +577,7 @@ impl FileSystem {
             if done {
                 return Ok(count);
             }
+            go_on(executor)?;
         }
     }
 
@@ -699,52 +703,6 @@ impl FileSystem {
             clear_flag(tree, inode)
         })?;
         Ok(!has_vectors(&self.reader(), inode)?)
-    }
-
-    /// Calls `each` with the file's vectors, in the order of (collection, chunk), until it returns
-    /// false. It runs under the tree's lock and must not call the file system.
-    pub fn vectors_of(&self, inode: u64, each: &mut dyn FnMut(&VectorInfo) -> bool) -> Result<()> {
-        let all = self.all_collections()?;
-        let tree = self.reader();
-        let version = Inode::load(&tree, inode)?.content_version;
-        let (from, to) =
-            (Key::new(inode, Kind::Vector, 0), Key::new(inode, Kind::Vector, OFFSET_MAX));
-        let mut current: Option<&Shared<Collection>> = None;
-        tree.scan(from, to, |key, item| {
-            let number = (key.offset() >> 32) as u32;
-            if current.is_none_or(|collection| collection.schema.number != number) {
-                current = all.iter().find(|collection| collection.schema.number == number);
-            }
-            // One that is being dropped is gone already.
-            let Some(collection) = current else { return Ok(true) };
-            let row = decode_vector(key, item)?;
-            let layout = row_layout(&tree, collection, row)?;
-            Ok(each(&VectorInfo::new(number, row, &layout, version)))
-        })
-    }
-
-    /// Calls `each` with the collection's vectors from row `from` on, in the order of rows, until
-    /// it returns false. It runs under the tree's lock and must not call the file system.
-    pub fn rows_of(
-        &self,
-        collection: u32,
-        from: u32,
-        each: &mut dyn FnMut(&VectorInfo) -> bool,
-    ) -> Result<()> {
-        let collection = self.find_collection(collection)?;
-        let object = collection.schema.object;
-        let tree = self.reader();
-        let last = Key::new(object, Kind::Row, u64::from(ROWS_MAX) - 1);
-        tree.scan(collection.row_key(from), last, |key, item| {
-            let layout = decode_row(object, item)?;
-            let version = match Inode::load(&tree, layout.inode.get()) {
-                Ok(inode) => inode.content_version,
-                Err(Error::Stale) => return Err(corrupt(object, "row of a file that is gone")),
-                Err(error) => return Err(error),
-            };
-            let row = key.offset() as u32;
-            Ok(each(&VectorInfo::new(collection.schema.number, row, &layout, version)))
-        })
     }
 
     /// A vector of the collection that was put with this digest, so that the vector of a passage

@@ -3,8 +3,10 @@
 
 use crate::testing::Memory;
 use crate::tree_tests::{Rng, format};
+use crate::trim_tests::Impatient;
 use crate::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::vec::Vec;
 use vexfs_simd::{Distance, ElementType, InvalidRow, Kernels, Metric, RowTerm, Shape};
 
@@ -226,7 +228,8 @@ impl World {
                 let which = self.rng.below(3) as usize;
                 let from = self.rng.below(50) as u32;
                 let to = if self.rng.below(4) == 0 { u32::MAX } else { from + 10 };
-                let count = self.fs.remove_vectors(self.collections[which].0, ino, from..=to);
+                let count =
+                    self.fs.remove_vectors(self.collections[which].0, ino, from..=to, &Serial);
                 let before = self.model.vectors.len();
                 self.model
                     .vectors
@@ -375,7 +378,7 @@ impl World {
         for ino in self.model.files.keys() {
             let mut listed = Vec::new();
             self.fs
-                .vectors_of(*ino, &mut |info| {
+                .vectors_of(*ino, &Serial, &mut |info| {
                     listed.push(*info);
                     true
                 })
@@ -469,11 +472,13 @@ fn space_comes_back_when_vectors_files_and_collections_go() {
         // Every other file first, so that holes are left.
         for ino in files.iter().step_by(2).chain(files.iter().skip(1).step_by(2)) {
             match round % 2 {
-                0 => assert_eq!(fs.remove_vectors(number, *ino, 0..=u32::MAX).unwrap(), 400),
+                0 => {
+                    assert_eq!(fs.remove_vectors(number, *ino, 0..=u32::MAX, &Serial).unwrap(), 400)
+                }
                 _ => while !fs.remove_all_vectors_step(*ino).unwrap() {},
             }
             assert_eq!(fs.inode(*ino).unwrap().flags & layout::INODE_VECTORS, 0);
-            assert_eq!(fs.remove_vectors(number, *ino, 0..=u32::MAX).unwrap(), 0);
+            assert_eq!(fs.remove_vectors(number, *ino, 0..=u32::MAX, &Serial).unwrap(), 0);
         }
         fs.commit().unwrap();
         assert_eq!(fs.status().blocks_free, before, "round {round}");
@@ -513,7 +518,7 @@ fn a_dropped_collection_is_gone_at_once_and_a_crash_in_between_is_finished() {
         assert_eq!(fs.collection_info(number), Err(Error::NotFound));
         assert_eq!(fs.put_vectors(number, ino, &puts), Err(Error::NotFound));
         assert_eq!(fs.get_vector(number, ino, 3), Err(Error::NotFound));
-        fs.vectors_of(ino, &mut |_| panic!("a vector of a dropped collection")).unwrap();
+        fs.vectors_of(ino, &Serial, &mut |_| panic!("a vector of a dropped collection")).unwrap();
         fs.commit().unwrap();
         drop(fs);
         let fs = FileSystem::open(memory.host(), &OpenOptions::default()).unwrap();
@@ -588,6 +593,36 @@ fn collections_are_listed_described_and_refused() {
     assert_eq!((info.model.as_slice(), info.rows, info.loaded), (&b"test-model"[..], 0, false));
     assert_eq!(fs.create_collection(&options("y", good)), Err(Error::ReadOnly));
     assert_eq!(fs.drop_collection(info.number), Err(Error::ReadOnly));
+}
+
+#[test]
+fn very_many_vectors_of_a_file_are_listed_and_removed_in_steps() {
+    let fs = format(&Memory::new(64 << 20), 12);
+    let shape = Shape { element: ElementType::I8, metric: Metric::L2, dimension: 4 };
+    let number = fs.create_collection(&options("c", shape)).unwrap();
+    let new = NewInode { mode: MODE_FILE | 0o644, owner: (0, 0), device: 0 };
+    let ino = fs.create(ROOT, b"f", &new).unwrap();
+    let rows: Vec<_> = (0..5000_u32).map(|at| at.to_le_bytes()).collect();
+    let puts: Vec<_> = rows.iter().zip(0..).map(|(bytes, at)| put(at, bytes)).collect();
+    fs.put_vectors(number, ino, &puts).unwrap();
+    let listed = |executor: &dyn Executor| {
+        let mut chunks: Vec<u32> = Vec::new();
+        let mut each = |vector: &VectorInfo| {
+            chunks.push(vector.chunk);
+            true
+        };
+        fs.vectors_of(ino, executor, &mut each).map(|()| chunks)
+    };
+    assert_eq!(listed(&Serial), Ok((0..5000).collect()));
+    let impatient = |questions| Impatient(AtomicU64::new(questions));
+    assert_eq!(listed(&impatient(2)), Err(Error::Interrupted));
+    assert_eq!(
+        fs.remove_vectors(number, ino, 0..=u32::MAX, &impatient(2)),
+        Err(Error::Interrupted)
+    );
+    let left = listed(&Serial).unwrap().len() as u64;
+    assert!((1..5000).contains(&left), "{left} are left");
+    assert_eq!(fs.remove_vectors(number, ino, 0..=u32::MAX, &Serial), Ok(left));
 }
 
 #[test]

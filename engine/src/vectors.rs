@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Error as CoreError, Executor, Maintenance, PutReport,
-    SEARCH_K_MAX, SearchHit, SearchReport, SearchRequest, VectorInfo, VectorPut,
+    SEARCH_K_MAX, SearchHit, SearchReport, SearchRequest, Serial, VectorInfo, VectorPut,
 };
 
 /// A hit of [`Image::search`].
@@ -174,7 +174,7 @@ impl Image {
     /// What is known of a file's vectors, in all collections.
     pub fn vectors(&self, inode: u64) -> Result<Vec<VectorInfo>> {
         let mut vectors = Vec::new();
-        self.about_image(self.core.vectors_of(inode, &mut |vector| {
+        self.about_image(self.core.vectors_of(inode, &Serial, &mut |vector| {
             vectors.push(*vector);
             true
         }))?;
@@ -189,7 +189,7 @@ impl Image {
         chunks: RangeInclusive<u32>,
     ) -> Result<u64> {
         let _changing = self.changes.lock([inode]);
-        self.about_image(self.core.remove_vectors(collection, inode, chunks))
+        self.about_image(self.core.remove_vectors(collection, inode, chunks, &Serial))
     }
 
     /// Answers the queries of a request: the hits, query after query and nearest first, and how
@@ -243,7 +243,7 @@ impl File<'_> {
         // A change after this makes all of them stale.
         let version = self.version()?;
         let mut list = Vec::new();
-        self.about(self.image().core.vectors_of(self.number(), &mut |vector| {
+        self.about(self.image().core.vectors_of(self.number(), &Serial, &mut |vector| {
             list.push(*vector);
             true
         }))?;
@@ -276,6 +276,6 @@ impl File<'_> {
     ) -> Result<u64> {
         let _changing = self.image().changes.lock([self.number()]);
         let core = &self.image().core;
-        self.about(core.remove_vectors(collection.number, self.number(), chunks))
+        self.about(core.remove_vectors(collection.number, self.number(), chunks, &Serial))
     }
 }

@@ -5,7 +5,8 @@ use crate::boundary::{bytes, deliver, status};
 use crate::executor::InterruptibleExecutor;
 use core::ffi::c_void;
 use vexfs_core::{
-    CollectionInfo, CollectionOptions, Error, FileSystem, Maintenance, Quantization, Released, Result,
+    CollectionInfo, CollectionOptions, Error, FileSystem, Maintenance, Quantization, Released,
+    Result,
 };
 use vexfs_simd::{ElementType, Metric, Shape};
 

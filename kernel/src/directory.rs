@@ -70,9 +70,8 @@ unsafe fn new_attributes<'a>(
     let given = fields.iter().filter(|field| !field.value.is_null());
     for (field, place) in given.zip(room.iter_mut()) {
         // SAFETY: the caller's word.
-        let (name, value) = unsafe {
-            (bytes(field.name, field.name_bytes), bytes(field.value, field.value_bytes))
-        };
+        let (name, value) =
+            unsafe { (bytes(field.name, field.name_bytes), bytes(field.value, field.value_bytes)) };
         *place = NewAttribute { name, value };
         count += 1;
     }

@@ -2,6 +2,7 @@
 //! The vectors of files: putting, getting, removing and listing them.
 
 use crate::boundary::{bytes, bytes_mut, copy_out, deliver, status};
+use crate::executor::InterruptibleExecutor;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use vexfs_core::{FileSystem, PutReport, Result, VectorInfo, VectorPut};
@@ -209,8 +210,10 @@ pub unsafe extern "C" fn vexfs_core_vectors_remove(
     last: u32,
     removed: *mut u64,
 ) -> i32 {
+    let executor = InterruptibleExecutor::default();
+    let result = file_system.remove_vectors(collection, inode, first..=last, &executor);
     // SAFETY: the caller's word.
-    unsafe { deliver(file_system.remove_vectors(collection, inode, first..=last), removed) }
+    unsafe { deliver(result, removed) }
 }
 
 /// Takes a vector from the core; a false answer ends the listing.
@@ -224,7 +227,8 @@ pub extern "C" fn vexfs_core_vectors_of(
     each: EachVector,
     context: *mut c_void,
 ) -> i32 {
-    status(file_system.vectors_of(inode, &mut |info| each(context, &Vector::from(info))))
+    let executor = InterruptibleExecutor::default();
+    status(file_system.vectors_of(inode, &executor, &mut |info| each(context, &Vector::from(info))))
 }
 
 /// Calls `each` with the vectors of a collection from row `from` on. It must not call the file

@@ -618,7 +618,7 @@ fn execute(fs: &FileSystem, change: &Change) -> Result<u64> {
         }
         Change::RemoveVectors { number, name, first, last } => {
             let collection = fs.collection_number(name)?;
-            fs.remove_vectors(collection, *number, *first..=*last).map(|_| 0)
+            fs.remove_vectors(collection, *number, *first..=*last, &Serial).map(|_| 0)
         }
         Change::CloneVectors { from, to } => fs.clone_vectors(*from, *to).map(|_| 0),
     }

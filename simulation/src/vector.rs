@@ -63,7 +63,7 @@ pub type Listed = (BTreeMap<(u32, u32), Vector>, Vec<VectorInfo>);
 /// The vectors of an inode, and what else the core says of each.
 pub fn vectors_of(fs: &FileSystem, number: u64) -> Result<Listed> {
     let mut listed = Vec::new();
-    fs.vectors_of(number, &mut |info| {
+    fs.vectors_of(number, &Serial, &mut |info| {
         listed.push(*info);
         true
     })?;

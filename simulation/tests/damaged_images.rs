@@ -73,7 +73,7 @@ fn read(fs: &FileSystem, number: u64, random: &mut SeededRandom) -> Result<()> {
     let _ = fs.read_link(number);
     let _ = fs.paths(number, ROOT_INODE, Caller::default(), &Serial, &mut |_| true);
     let mut vectors = Vec::new();
-    let _ = fs.vectors_of(number, &mut |info| {
+    let _ = fs.vectors_of(number, &Serial, &mut |info| {
         vectors.push((info.collection, info.chunk));
         true
     });

@@ -102,7 +102,7 @@ fn a_search_graph_agrees_with_the_vectors_after_every_cut() {
     for round in 0..4 {
         let number = files[round % files.len()];
         let first = random.below(200) as u32;
-        fs.remove_vectors(collection, number, first..=first + 20).unwrap();
+        fs.remove_vectors(collection, number, first..=first + 20, &Serial).unwrap();
         stored.retain(|(of, chunk), _| *of != number || !(first..=first + 20).contains(chunk));
         let chunks: Vec<_> = (first + 10..first + 60).map(|at| (at, random.number())).collect();
         put(&fs, collection, &mut stored, number, &chunks);

@@ -103,7 +103,7 @@ impl Work {
             }
             26 => {
                 let Some(collection) = self.collections.last().copied() else { return Ok(()) };
-                self.fs.remove_vectors(collection, file, 5..=20)?;
+                self.fs.remove_vectors(collection, file, 5..=20, &Serial)?;
             }
             30..=31 => {
                 let size = self.fs.inode(file)?.size;

@@ -496,7 +496,7 @@ pub(super) fn vectors(memory: &Memory) -> Vec<(u64, u32, Vec<u8>)> {
     let mut infos = Vec::new();
     for name in [&b"data"[..], b"inline", b"clone"] {
         let inode = number(&fs.reader(), name);
-        fs.vectors_of(inode, &mut |info| {
+        fs.vectors_of(inode, &crate::Serial, &mut |info| {
             infos.push(*info);
             true
         })
