@@ -124,7 +124,7 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 		.metric = wanted->metric,
 		.quantization = wanted->quantization,
 	};
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		goto out;
 	error = vexfs_core_collection_create(VEXFS_SB(sb)->core, &new, &number);
@@ -235,7 +235,7 @@ static int bring_up(struct file *file, struct vexfs_ioc_collection_maintain *arg
 	int error;
 
 	do {
-		error = mnt_want_write_file(file);
+		error = vexfs_want_write(file);
 		if (error)
 			break;
 		error = vexfs_core_collection_maintain(VEXFS_SB(sb)->core, args->number, MAINTAIN_ROWS,
@@ -267,7 +267,7 @@ static int rebuild(struct file *file, struct vexfs_ioc_collection_maintain *args
 	trace_vexfs_index_build(sb->s_dev, args->number, &done);
 	args->inserted = done.inserted;
 	args->left = done.left;
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		return error;
 	error = vexfs_core_collection_store(core, args->number);
@@ -288,7 +288,7 @@ int vexfs_command_collection_maintain(struct file *file, void __user *argument)
 	if (!may_manage(file))
 		return -EPERM;
 	/* Nothing is built that could not be stored. */
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		return error;
 	mnt_drop_write_file(file);
@@ -311,7 +311,7 @@ int vexfs_command_collection_drop(struct file *file, void __user *argument)
 		return -EINVAL;
 	if (!may_manage(file))
 		return -EPERM;
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		return error;
 	error = vexfs_core_collection_drop(VEXFS_SB(sb)->core, args.number);

@@ -89,8 +89,9 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 	u64 number;
 	int error;
 
-	if (unlikely(VEXFS_SB(sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(sb);
+	if (error)
+		return error;
 	if (target) {
 		init_fields(&fields, idmap, dir, S_IFLNK | 0777);
 		error = vexfs_core_create_symlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
@@ -163,9 +164,8 @@ static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file
 	u64 number;
 	int error;
 
-	if (unlikely(VEXFS_SB(sb)->stopped))
-		return finish_open_simple(file, -EIO);
-	error = vexfs_inherit(idmap, dir, &file->f_path.dentry->d_name, &mode, &inherited);
+	error = vexfs_refuses(sb) ?:
+		vexfs_inherit(idmap, dir, &file->f_path.dentry->d_name, &mode, &inherited);
 	if (error)
 		return finish_open_simple(file, error);
 	init_fields(&fields, idmap, dir, mode);
@@ -194,8 +194,9 @@ static int vexfs_link(struct dentry *old, struct inode *dir, struct dentry *dent
 	struct inode *inode = d_inode(old);
 	int error;
 
-	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(dir->i_sb);
+	if (error)
+		return error;
 	error = vexfs_core_link(vexfs_core_of(dir), inode->i_ino, dir->i_ino, NAME_OF(dentry));
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
@@ -214,8 +215,9 @@ static int remove(struct inode *dir, struct dentry *dentry,
 	struct inode *inode = d_inode(dentry);
 	int error;
 
-	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(dir->i_sb);
+	if (error)
+		return error;
 	error = operation(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry));
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
@@ -240,8 +242,9 @@ static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentr
 	struct vexfs_new_fields whiteout = {};
 	int error;
 
-	if (unlikely(VEXFS_SB(dir->i_sb)->stopped))
-		return -EIO;
+	error = vexfs_refuses(dir->i_sb);
+	if (error)
+		return error;
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
 	if (flags & RENAME_WHITEOUT)
@@ -432,14 +435,7 @@ const struct inode_operations vexfs_dir_inode_operations = {
 	.fileattr_set = vexfs_fileattr_set,
 };
 
-static int vexfs_dir_open(struct inode *inode, struct file *file)
-{
-	vexfs_opened(inode->i_sb);
-	return 0;
-}
-
 const struct file_operations vexfs_dir_operations = {
-	.open = vexfs_dir_open,
 	.llseek = vexfs_dir_llseek,
 	.read = generic_read_dir,
 	.iterate_shared = vexfs_iterate,

@@ -117,9 +117,14 @@ static int vexfs_mmap(struct file *file, struct vm_area_struct *area)
 
 static int vexfs_open(struct inode *inode, struct file *file)
 {
+	int error = 0;
+
 	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
-		return -EIO;
-	vexfs_opened(inode->i_sb);
+		error = -EIO;
+	else if (file->f_mode & FMODE_WRITE)
+		error = vexfs_refuses(inode->i_sb);
+	if (error)
+		return error;
 	file->f_mode |= FMODE_CAN_ODIRECT | FMODE_NOWAIT;
 	return generic_file_open(inode, file);
 }

@@ -84,7 +84,7 @@ void vexfs_index_work(struct work_struct *work)
 	}
 	if (super->stopped || vexfs_core_collections(super->core, note_number, &numbers))
 		return;
-	if (super->index_paused || sb_rdonly(sb))
+	if (super->index_paused || vexfs_is_read_only(sb))
 		return;
 	/* A frozen file system is not changed, not even to store a graph. */
 	if (!vexfs_start_write(sb)) {

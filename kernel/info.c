@@ -49,7 +49,7 @@ int vexfs_command_info(struct file *file, void __user *argument)
 		.effort_max = 16384,
 		.hits_max = VEXFS_HITS_MAX,
 		.put_vectors_max = VEXFS_COUNT_MAX,
-		.read_only = status.read_only || sb_rdonly(sb),
+		.read_only = status.read_only || vexfs_is_read_only(sb),
 	};
 	memcpy(out.uuid, status.uuid, sizeof(out.uuid));
 	memcpy(out.label, status.label, sizeof(out.label));

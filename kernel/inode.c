@@ -476,8 +476,10 @@ int vexfs_fileattr_set(struct mnt_idmap *idmap, struct dentry *dentry,
 {
 	struct inode *inode = d_inode(dentry);
 	u32 flags = attributes->flags;
-	int error;
+	int error = vexfs_refuses(inode->i_sb);
 
+	if (error)
+		return error;
 	if (fileattr_has_fsx(attributes))
 		return -EOPNOTSUPP;
 	if (flags & ~FLAGS_STORED)

@@ -22,6 +22,19 @@
 #define SHUTDOWN_COMMIT 1
 #define SHUTDOWN_AT_ONCE 2
 
+/* As mnt_want_write_file(), where nothing may be written by the file system's own word too. */
+int vexfs_want_write(struct file *file)
+{
+	int error = mnt_want_write_file(file);
+
+	if (error)
+		return error;
+	error = vexfs_refuses(file_inode(file)->i_sb);
+	if (error)
+		mnt_drop_write_file(file);
+	return error;
+}
+
 static int shut_down(struct super_block *sb, u32 __user *argument)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
@@ -68,7 +81,7 @@ static int set_label(struct file *file, const char __user *argument)
 		return bytes;
 	if (bytes == sizeof(label))
 		return -EINVAL;
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		return error;
 	error = vexfs_core_set_label(VEXFS_SB(sb)->core, label, bytes) ?: vexfs_commit(sb);
@@ -127,7 +140,7 @@ static int trim(struct file *file, struct fstrim_range __user *argument)
 		return -EINVAL;
 	/* What is shorter than a unit of the device is in vain. */
 	least = max_t(u64, range.minlen, bdev_discard_granularity(sb->s_bdev));
-	error = mnt_want_write_file(file);
+	error = vexfs_want_write(file);
 	if (error)
 		return error;
 	error = vexfs_core_trim(VEXFS_SB(sb)->core, range.start >> log2, range.len >> log2,

@@ -48,11 +48,10 @@ static void shut_down(struct work_struct *work)
 	struct super_block *sb = super->sb;
 	int error = 0;
 
-	if (sb_rdonly(sb))
+	if (READ_ONCE(super->giving_up) || (sb_rdonly(sb) && vexfs_core_is_read_only(super->core)))
 		return;
 	WRITE_ONCE(super->giving_up, true);
 	errseq_set(&sb->s_wb_err, -EIO);
-	sb->s_flags |= SB_RDONLY;
 	/* Before it was frozen, everything was made durable. */
 	if (vexfs_start_write(sb)) {
 		error = vexfs_commit(sb);
@@ -60,7 +59,7 @@ static void shut_down(struct work_struct *work)
 	}
 	WRITE_ONCE(super->gave_up, true);
 	vexfs_core_set_read_only(super->core, true);
-	vexfs_error(sb, "mounted read-only from now on%s", error ? "; what was changed last is lost" : "");
+	vexfs_error(sb, "nothing is written from now on%s", error ? "; what was changed last is lost" : "");
 }
 
 static bool is_damage(int error)
@@ -167,7 +166,7 @@ static void commit_work(struct work_struct *work)
 	struct super_block *sb = super->sb;
 
 	/* While the file system is frozen or read-only there is nothing to publish. */
-	if (!sb_rdonly(sb) && vexfs_start_write(sb)) {
+	if (!vexfs_is_read_only(sb) && vexfs_start_write(sb)) {
 		vexfs_commit(sb);
 		sb_end_intwrite(sb);
 	}
@@ -178,6 +177,9 @@ static int vexfs_sync_fs(struct super_block *sb, int wait)
 {
 	if (!wait || sb_rdonly(sb))
 		return 0;
+	/* Changes may be lost. */
+	if (unlikely(READ_ONCE(VEXFS_SB(sb)->giving_up)))
+		return -EIO;
 	return vexfs_commit(sb);
 }
 
@@ -255,6 +257,8 @@ static int vexfs_show_options(struct seq_file *out, struct dentry *root)
 	const struct vexfs_options *options = &VEXFS_SB(root->d_sb)->options;
 
 	seq_printf(out, ",errors=%s", error_names[options->on_error]);
+	if (READ_ONCE(VEXFS_SB(root->d_sb)->giving_up))
+		seq_puts(out, ",emergency_ro");
 	if (!options->acl)
 		seq_puts(out, ",noacl");
 	if (options->discard)
@@ -368,7 +372,7 @@ static void vexfs_put_super(struct super_block *sb)
 	/* Bios of reads that nobody waited for may still be on their way to it. */
 	flush_workqueue(super->io_queue);
 	remove_shrinker(super);
-	if (!sb_rdonly(sb) && !super->stopped) {
+	if (!vexfs_is_read_only(sb) && !super->stopped) {
 		error = vexfs_core_store_graphs(super->core);
 		if (error)
 			vexfs_warning(sb, "search graphs are not stored (%d), and built anew later",
@@ -402,6 +406,7 @@ enum {
 	OPTION_INDEX,
 	OPTION_INDEX_MEMORY,
 	OPTION_NORECOVERY,
+	OPTION_EMERGENCY_RO,
 };
 
 static const struct constant_table error_values[] = {
@@ -425,6 +430,7 @@ static const struct fs_parameter_spec vexfs_parameters[] = {
 	fsparam_enum("index", OPTION_INDEX, index_values),
 	fsparam_string("index_memory", OPTION_INDEX_MEMORY),
 	fsparam_flag("norecovery", OPTION_NORECOVERY),
+	fsparam_flag("emergency_ro", OPTION_EMERGENCY_RO),
 	{}
 };
 
@@ -462,6 +468,9 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *paramet
 		return 0;
 	case OPTION_NORECOVERY:
 		/* There is none, and where nothing may be written nothing is. */
+		return 0;
+	case OPTION_EMERGENCY_RO:
+		/* It is shown, and mount(8) gives back what is. */
 		return 0;
 	default:
 		return option;
@@ -593,7 +602,8 @@ static int vexfs_reconfigure(struct fs_context *fc)
 	struct super_block *sb = fc->root->d_sb;
 	struct vexfs_super *super = VEXFS_SB(sb);
 	const struct vexfs_options *options = fc->fs_private;
-	bool read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : sb_rdonly(sb);
+	bool was_read_only = vexfs_is_read_only(sb);
+	bool read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : was_read_only;
 	int error;
 
 	sync_filesystem(sb);
@@ -601,7 +611,7 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		errorfc(fc, "discard can only be chosen when mounting");
 		return -EINVAL;
 	}
-	if (read_only != sb_rdonly(sb)) {
+	if (read_only != was_read_only) {
 		if (!read_only && super->stopped) {
 			errorfc(fc, "it was shut down; unmount it first");
 			return -EROFS;

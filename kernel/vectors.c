@@ -73,7 +73,7 @@ int vexfs_command_put(struct file *file, void __user *argument)
 		memcpy(puts[i].digest, vector->digest, sizeof(puts[i].digest));
 	}
 	if (!error)
-		error = mnt_want_write_file(file);
+		error = vexfs_want_write(file);
 	if (error)
 		goto out;
 	inode_lock(inode);
@@ -162,7 +162,7 @@ int vexfs_command_remove(struct file *file, void __user *argument)
 		return error;
 	if (args.flags || args.reserved || args.removed || args.first > args.last)
 		return -EINVAL;
-	error = check_file(file, FMODE_WRITE) ?: mnt_want_write_file(file);
+	error = check_file(file, FMODE_WRITE) ?: vexfs_want_write(file);
 	if (error)
 		return error;
 	inode_lock(inode);

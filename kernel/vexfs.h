@@ -137,13 +137,12 @@ static inline struct timespec64 vexfs_to_timespec(const struct vexfs_time *time)
 }
 
 /*
- * Something is being opened. Where nothing can be written syncfs(2) asks the file system nothing, so it has to
- * know by then that changes may be lost.
+ * Whether nothing may be written: it is mounted so, or gave up. The VFS is not told of the latter: it changes
+ * SB_RDONLY under s_umount, and a file system that has the flag all of a sudden while it is frozen never thaws.
  */
-static inline void vexfs_opened(struct super_block *sb)
+static inline bool vexfs_is_read_only(const struct super_block *sb)
 {
-	if (unlikely(READ_ONCE(VEXFS_SB(sb)->giving_up)))
-		errseq_set(&sb->s_wb_err, -EIO);
+	return sb_rdonly(sb) || unlikely(READ_ONCE(VEXFS_SB(sb)->giving_up));
 }
 
 /* Why nothing may be changed, also by who has opened a file for writing before, or 0. */
@@ -151,7 +150,7 @@ static inline int vexfs_refuses(const struct super_block *sb)
 {
 	if (unlikely(VEXFS_SB(sb)->stopped))
 		return -EIO;
-	return unlikely(sb_rdonly(sb)) ? -EROFS : 0;
+	return unlikely(vexfs_is_read_only(sb)) ? -EROFS : 0;
 }
 
 static inline struct vexfs_time vexfs_from_timespec(struct timespec64 time)
@@ -261,6 +260,7 @@ void vexfs_inherited_free(struct vexfs_inherited *inherited);
 extern const struct export_operations vexfs_export_operations;
 
 /* ioctl.c */
+int vexfs_want_write(struct file *file);
 long vexfs_ioctl(struct file *file, unsigned int command, unsigned long argument);
 long vexfs_compat_ioctl(struct file *file, unsigned int command, unsigned long argument);
 int vexfs_uring_cmd(struct io_uring_cmd *command, unsigned int issue_flags);

@@ -54,9 +54,12 @@ static int get(const struct xattr_handler *handler, struct dentry *dentry, struc
 static int set(const struct xattr_handler *handler, struct mnt_idmap *idmap, struct dentry *dentry,
 	       struct inode *inode, const char *name, const void *value, size_t bytes, int flags)
 {
-	char *whole = whole_name(handler, name);
-	int error;
+	int error = vexfs_refuses(inode->i_sb);
+	char *whole;
 
+	if (error)
+		return error;
+	whole = whole_name(handler, name);
 	if (!whole)
 		return -ENOMEM;
 	error = set_value(inode, whole, value, bytes, flags);
@@ -211,8 +214,10 @@ static int set_acl(struct mnt_idmap *idmap, struct inode *inode, struct dentry *
 		   struct posix_acl *acl, int type)
 {
 	umode_t mode = inode->i_mode;
-	int error;
+	int error = vexfs_refuses(inode->i_sb);
 
+	if (error)
+		return error;
 	if (type == ACL_TYPE_DEFAULT && !S_ISDIR(inode->i_mode))
 		return acl ? -EACCES : 0;
 	if (type == ACL_TYPE_ACCESS && acl) {

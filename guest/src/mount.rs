@@ -3,15 +3,18 @@
 
 use crate::MountTest;
 use crate::attributes::NOBODY;
+use crate::commands;
 use crate::support::{
-    Mounted, acl, assert_same, content, create, drop_caches, noise, place_of, run,
+    Mounted, Window, acl, assert_same, content, create, drop_caches, noise, place_of, run,
 };
-use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags, XattrFlags};
+use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::time::Duration;
+use vexfs_uapi::{ELEMENT_U8, METRIC_L2, Vector};
+use zerocopy::FromZeros;
 
 /// A buffer for reading around the cache.
 #[repr(align(4096))]
@@ -27,6 +30,7 @@ pub const TESTS: &[MountTest] = &[
     ("every_change_of_a_sync_file_is_durable", every_change_of_a_sync_file),
     ("damaged_bytes_are_their_readers_matter", damaged_bytes),
     ("a_damaged_tree_ends_all_writing", damaged_tree),
+    ("damage_that_is_met_while_frozen_ends_all_writing", damaged_while_frozen),
     ("a_copy_is_mounted_beside_its_original", a_copy_is_mounted),
     ("without_access_control_lists_none_are_listed", no_lists_are_listed),
     ("other_devices_are_refused", other_devices_are_refused),
@@ -224,69 +228,180 @@ fn every_change_of_a_sync_file(mounted: &Mounted) {
     }
 }
 
-/// Nothing is changed any more, by who has a file open either; and what was done before is kept.
-fn damaged_tree(mounted: &Mounted) {
-    mounted.mount("commit=3600");
-    let files = |directory: &str, name: &str| {
-        let directory = mounted.directory.join(directory);
-        fs::create_dir(&directory).expect("mkdir");
-        for number in 0..400 {
-            create(&directory.join(format!("{name}{number}{}", "-".repeat(200))));
+/// A file system with damage: the nodes of the tree that have the names in the directory `damaged`.
+struct Damage {
+    device: File,
+    /// What was there before, by place.
+    sound: Vec<(u64, Vec<u8>)>,
+}
+
+impl Damage {
+    /// Makes files, the one named `behind/witness` among them, and does the damage.
+    fn new(mounted: &Mounted) -> Self {
+        mounted.mount("commit=3600");
+        // Their names fill nodes of the tree, those in the middle nodes of their own.
+        for (directory, name) in [("before", "whole"), ("damaged", "victim"), ("behind", "whole")] {
+            let directory = mounted.directory.join(directory);
+            fs::create_dir(&directory).expect("mkdir");
+            for number in 0..400 {
+                create(&directory.join(format!("{name}{number}{}", "-".repeat(200))));
+            }
         }
-    };
-    // Their names fill nodes of the tree, those in the middle nodes of their own.
-    for (directory, name) in [("before", "whole"), ("damaged", "victim"), ("behind", "whole")] {
-        files(directory, name);
-    }
-    let witness = mounted.directory.join("behind/witness");
-    fs::write(&witness, b"written").expect("write");
-    rustix::fs::sync();
-    mounted.unmount();
-    let device = File::options().read(true).write(true).open(&mounted.device).expect("open");
-    let mut sound = vec![0; 32 << 20];
-    device.read_exact_at(&mut sound, 0).expect("read");
-    let places: Vec<usize> = sound
-        .chunks(4096)
-        .enumerate()
-        .filter(|(_, block)| block.windows(7).any(|bytes| bytes == b"victim1"))
-        .map(|(number, _)| number * 4096)
-        .collect();
-    assert!(places.len() > 3, "{places:?}");
-    let put = |bytes: &dyn Fn(usize) -> Vec<u8>| {
-        for place in &places {
-            device.write_all_at(&bytes(*place), *place as u64).expect("write");
+        fs::write(mounted.directory.join("behind/witness"), b"written").expect("write");
+        rustix::fs::sync();
+        mounted.unmount();
+        let device = File::options().read(true).write(true).open(&mounted.device).expect("open");
+        let mut bytes = vec![0; 32 << 20];
+        device.read_exact_at(&mut bytes, 0).expect("read");
+        let has_names = |block: &[u8]| block.windows(7).any(|bytes| bytes == b"victim1");
+        let blocks = bytes.chunks(4096).enumerate().filter(|(_, block)| has_names(block));
+        let sound: Vec<_> =
+            blocks.map(|(number, block)| (number as u64 * 4096, block.to_vec())).collect();
+        assert!(sound.len() > 3, "{} nodes", sound.len());
+        for (place, _) in &sound {
+            device.write_all_at(&[0x55; 4096], *place).expect("write");
         }
         device.sync_all().expect("fsync");
-    };
-    put(&|_| vec![0x55; 4096]);
+        Self { device, sound }
+    }
+
+    /// Somebody meets it, and writing ends.
+    fn meet(mounted: &Mounted) {
+        let listed = fs::read_dir(mounted.directory.join("damaged"));
+        assert!(listed.is_err() || listed.is_ok_and(|mut all| all.any(|entry| entry.is_err())));
+        let ended = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            shown(mounted).split(',').any(|option| option == "emergency_ro")
+        });
+        assert!(ended, "{}", shown(mounted));
+        // A moment for what is done once writing was ended.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    fn heal(self) {
+        for (place, bytes) in &self.sound {
+            self.device.write_all_at(bytes, *place).expect("write");
+        }
+        self.device.sync_all().expect("fsync");
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: std::io::Result<T>, what: &str) {
+    assert_eq!(result.expect_err(what).raw_os_error(), Some(libc::EROFS), "{what}");
+}
+
+/// Nothing is changed any more, by who has a file open either; and what was done before is kept.
+fn damaged_tree(mounted: &Mounted) {
+    let damage = Damage::new(mounted);
+    let witness = mounted.directory.join("behind/witness");
     mounted.mount("commit=3600");
-    let open = File::options().write(true).open(&witness).expect("open");
+    let open = File::options().read(true).write(true).open(&witness).expect("open");
+    let window = Window::new(&open, 4096);
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = commands::create_collection(&top, "c", (ELEMENT_U8, METRIC_L2, 4));
     fs::create_dir(mounted.directory.join("made")).expect("mkdir");
-    let listed = fs::read_dir(mounted.directory.join("damaged"));
-    assert!(listed.is_err() || listed.is_ok_and(|mut all| all.any(|entry| entry.is_err())));
-    let ended = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        shown(mounted).split(',').any(|option| option == "ro")
-    });
-    assert!(ended, "{}", shown(mounted));
-    // A moment for what is done once writing was ended.
-    std::thread::sleep(Duration::from_millis(500));
-    let refused = |result: std::io::Result<()>| {
-        assert_eq!(result.expect_err("refused").raw_os_error(), Some(libc::EROFS));
-    };
-    refused(open.write_all_at(b"refused", 0));
-    refused(open.set_len(1));
-    refused(open.sync_all());
+    Damage::meet(mounted);
+    refused(open.write_all_at(b"refused", 0), "write");
+    refused(open.set_len(1), "ftruncate");
+    refused(open.sync_all(), "fsync");
+    assert!(!window.store(0, b'x'), "stored");
     // Everybody is told that changes may be lost, who opens it now too.
     for file in [&witness, &mounted.directory, &witness, &mounted.directory] {
         let synced = rustix::fs::syncfs(File::open(file).expect("open"));
         assert_eq!(synced, Err(rustix::io::Errno::IO), "{}", file.display());
     }
-    refused(fs::create_dir(mounted.directory.join("late")));
+    refused_too(mounted, &open, collection);
     assert_eq!(fs::read(&witness).expect("read"), b"written");
-    drop(open);
+    // For who mounts it so, too.
+    drop((open, window));
+    mounted.remount(libc::MS_RDONLY, "").expect("read-only");
+    refused(fs::create_dir(mounted.directory.join("late")), "mkdir");
+    drop(top);
     mounted.unmount();
-    put(&|place| sound[place..][..4096].to_vec());
+    damage.heal();
+    mounted.mount("");
+    assert!(mounted.directory.join("made").exists(), "what was done before is lost");
+    assert!(!mounted.directory.join("late").exists());
+    assert_eq!(fs::read(&witness).expect("read"), b"written");
+    mounted.unmount();
+}
+
+/// Whatever else would change something.
+fn refused_too(mounted: &Mounted, open: &File, collection: u32) {
+    let [made, late, witness] =
+        ["made", "late", "behind/witness"].map(|name| mounted.directory.join(name));
+    let top = File::open(&mounted.directory).expect("open");
+    let none = XattrFlags::empty();
+    refused(fs::create_dir(&late), "mkdir");
+    refused(File::create(&late), "creat");
+    refused(File::options().write(true).open(&witness), "open for writing");
+    refused(std::os::unix::fs::symlink("x", &late), "symlink");
+    refused(fs::hard_link(&witness, &late), "link");
+    refused(fs::rename(&witness, &late), "rename");
+    refused(fs::remove_file(&witness), "unlink");
+    refused(fs::remove_dir(&made), "rmdir");
+    refused(open.set_permissions(fs::Permissions::from_mode(0o600)), "fchmod");
+    refused(open.set_modified(std::time::SystemTime::now()), "futimens");
+    let label = [b'x'; 256];
+    // For the owner, a user, the group, the mask, others.
+    let list =
+        acl(&[(1, 7, NOBODY), (2, 5, 1000), (4, 5, NOBODY), (16, 5, NOBODY), (32, 0, NOBODY)]);
+    let fifo = (FileType::Fifo, Mode::RUSR);
+    let unnamed = OFlags::TMPFILE | OFlags::WRONLY;
+    let results = [
+        ("mknod", rustix::fs::mknodat(CWD, &late, fifo.0, fifo.1, 0)),
+        ("O_TMPFILE", rustix::fs::open(&mounted.directory, unnamed, fifo.1).map(drop)),
+        ("fsetxattr", rustix::fs::fsetxattr(open, "user.a", b"x", none)),
+        (
+            "setxattr of a list",
+            rustix::fs::setxattr(&witness, "system.posix_acl_access", &list, none),
+        ),
+        ("removexattr of a list", rustix::fs::removexattr(&witness, "system.posix_acl_access")),
+        ("FS_IOC_SETFLAGS", rustix::fs::ioctl_setflags(open, IFlags::NODUMP)),
+        ("fallocate", rustix::fs::fallocate(open, FallocateFlags::empty(), 0, 100_000)),
+        ("FICLONE", rustix::fs::ioctl_ficlone(open, File::open(&witness).expect("open"))),
+    ];
+    for (what, result) in results {
+        assert_eq!(result, Err(rustix::io::Errno::ROFS), "{what}");
+    }
+    // SAFETY: the command takes a pointer to 256 bytes.
+    let result = unsafe { libc::ioctl(top.as_raw_fd(), SET_LABEL as _, label.as_ptr()) };
+    let error = std::io::Error::last_os_error().raw_os_error();
+    assert!(result == -1 && error != Some(libc::ENOTTY), "a label: {error:?}");
+    let vectors = [Vector::new_zeroed()];
+    let put = commands::put(open, collection, &vectors, &[1, 2, 3, 4]);
+    assert_eq!(put.err(), Some(rustix::io::Errno::ROFS), "put");
+}
+
+/// Who waits to write is refused once it thaws, and it can be unmounted.
+fn damaged_while_frozen(mounted: &Mounted) {
+    let damage = Damage::new(mounted);
+    let witness = mounted.directory.join("behind/witness");
+    mounted.mount("commit=3600");
+    let open = File::options().write(true).open(&witness).expect("open");
+    fs::create_dir(mounted.directory.join("made")).expect("mkdir");
+    let directory = File::open(&mounted.directory).expect("open");
+    assert_eq!(ioctl(&directory, FIFREEZE, 0), 0, "{}", std::io::Error::last_os_error());
+    Damage::meet(mounted);
+    let late = mounted.directory.join("late");
+    let writers = [
+        std::thread::spawn(move || open.write_all_at(b"refused", 0)),
+        std::thread::spawn(move || fs::create_dir(late)),
+    ];
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!writers.iter().any(|writer| writer.is_finished()), "it is frozen");
+    assert_eq!(ioctl(&directory, FITHAW, 0), 0);
+    let ended = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        writers.iter().all(|writer| writer.is_finished())
+    });
+    assert!(ended, "they wait for ever");
+    for writer in writers {
+        refused(writer.join().expect("a writer"), "of who waited");
+    }
+    drop(directory);
+    mounted.unmount();
+    damage.heal();
     mounted.mount("");
     assert!(mounted.directory.join("made").exists(), "what was done before is lost");
     assert_eq!(fs::read(&witness).expect("read"), b"written");
