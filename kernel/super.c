@@ -361,10 +361,18 @@ static void commit_last(struct super_block *sb)
 		vexfs_error(sb, "what was changed last is lost (%d)", error);
 }
 
+/* Graphs follow from the vectors: for want of space or memory they are built anew later. */
+static void store_graphs(struct super_block *sb)
+{
+	int error = vexfs_core_store_graphs(VEXFS_SB(sb)->core);
+
+	if (error)
+		vexfs_warning(sb, "search graphs are not stored (%d), and built anew later", error);
+}
+
 static void vexfs_put_super(struct super_block *sb)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
-	int error;
 
 	vexfs_sysfs_remove(super);
 	cancel_delayed_work_sync(&super->index_work);
@@ -373,10 +381,7 @@ static void vexfs_put_super(struct super_block *sb)
 	flush_workqueue(super->io_queue);
 	remove_shrinker(super);
 	if (!vexfs_is_read_only(sb) && !super->stopped) {
-		error = vexfs_core_store_graphs(super->core);
-		if (error)
-			vexfs_warning(sb, "search graphs are not stored (%d), and built anew later",
-				      error);
+		store_graphs(sb);
 		commit_last(sb);
 	}
 	cancel_work_sync(&super->shut_down);
@@ -619,7 +624,8 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		if (!read_only && bdev_read_only(sb->s_bdev))
 			return -EROFS;
 		if (read_only) {
-			error = vexfs_core_store_graphs(super->core) ?: vexfs_commit(sb);
+			store_graphs(sb);
+			error = vexfs_commit(sb);
 			if (error)
 				return error;
 		}

@@ -2,7 +2,7 @@
 //! What sysfs tells of a mounted file system and takes, and the options that its numbers show at work.
 
 use crate::MountTest;
-use crate::support::{Mounted, create, drop_caches, noise, place_of, where_slow};
+use crate::support::{Mounted, create, drop_caches, noise, place_of, run, where_slow};
 use crate::vectors::{DIMENSION, create_collection, put, search, vectors};
 use std::fs::{self, File};
 use std::io::Error;
@@ -17,6 +17,7 @@ pub const TESTS: &[MountTest] = &[
     ("index_memory_is_a_limit", index_memory_is_a_limit),
     ("collections_are_loaded_when_mounted_if_asked_for", preloaded),
     ("the_index_is_built_in_steps_and_pauses", built_in_steps),
+    ("a_full_file_system_is_made_read_only_without_its_graphs", full_and_read_only),
 ];
 
 /// How long is waited for what happens in the background.
@@ -239,6 +240,36 @@ fn preloaded(mounted: &Mounted) {
         assert_eq!(Own::of_mounted().number("searches"), 0);
     }
     mounted.unmount();
+}
+
+/// Without space the graphs are not stored, and nothing else is the matter.
+fn full_and_read_only(mounted: &Mounted) {
+    run("mkfs.vexfs", &["-q", "-f", mounted.device.to_str().expect("UTF-8"), "6M"]);
+    mounted.mount("");
+    let own = Own::of_mounted();
+    own.set("index_paused", "1");
+    make_collection(mounted, &mounted.directory.join("f"), 1500);
+    let full = mounted.directory.join("full");
+    let file = create(&full);
+    for (step, bytes) in [65_536, 4096].into_iter().enumerate() {
+        let place = |at: u64| 65_536 * 4096 * step as u64 + at * bytes as u64;
+        let written = (0..1000).take_while(|at| {
+            file.write_all_at(&noise(*at, bytes), place(*at))
+                .and_then(|()| file.sync_data())
+                .is_ok()
+        });
+        assert!(written.count() < 1000, "it is never full");
+    }
+    drop(file);
+    own.set("index_paused", "0");
+    own.wait("vectors_indexed", |count| count > 0);
+    mounted.remount(libc::MS_RDONLY, "").expect("read-only");
+    mounted.remount(0, "").expect("writable again");
+    fs::remove_file(&full).expect("remove");
+    fs::write(mounted.directory.join("room"), noise(1, 100_000)).expect("write");
+    mounted.unmount();
+    mounted.check();
+    mounted.format();
 }
 
 fn built_in_steps(mounted: &Mounted) {
