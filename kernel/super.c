@@ -607,11 +607,14 @@ static int vexfs_reconfigure(struct fs_context *fc)
 	struct super_block *sb = fc->root->d_sb;
 	struct vexfs_super *super = VEXFS_SB(sb);
 	const struct vexfs_options *options = fc->fs_private;
-	bool was_read_only = vexfs_is_read_only(sb);
-	bool read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : was_read_only;
+	bool was_read_only, read_only;
 	int error;
 
 	sync_filesystem(sb);
+	/* What damage or a failure led to is done, whatever is asked for now. */
+	flush_work(&super->shut_down);
+	was_read_only = vexfs_is_read_only(sb);
+	read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : was_read_only;
 	if (options->discard != super->options.discard) {
 		errorfc(fc, "discard can only be chosen when mounting");
 		return -EINVAL;
@@ -624,10 +627,14 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		if (!read_only && bdev_read_only(sb->s_bdev))
 			return -EROFS;
 		if (read_only) {
+			/* It would change what is in memory after the last commit. */
+			cancel_delayed_work_sync(&super->index_work);
 			store_graphs(sb);
 			error = vexfs_commit(sb);
-			if (error)
+			if (error) {
+				vexfs_index_kick(super);
 				return error;
+			}
 		}
 		error = vexfs_core_set_read_only(super->core, read_only);
 		if (error) {
@@ -645,7 +652,7 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		}
 	}
 	apply_options(super, options);
-	if (options->preload)
+	if (options->preload || !read_only)
 		vexfs_index_kick(super);
 	fc->sb_flags = (fc->sb_flags & ~SB_POSIXACL) | (options->acl ? SB_POSIXACL : 0) | SB_I_VERSION;
 	fc->sb_flags_mask |= SB_POSIXACL | SB_I_VERSION;

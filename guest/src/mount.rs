@@ -317,11 +317,16 @@ fn damaged_tree(mounted: &Mounted) {
     mounted.remount(libc::MS_RDONLY, "").expect("read-only");
     refused(fs::create_dir(mounted.directory.join("late")), "mkdir");
     drop(top);
+    // And whoever has it writable again has it so.
+    mounted.remount(0, "").expect("writable");
+    assert!(!shown(mounted).contains("emergency_ro"));
+    fs::create_dir(mounted.directory.join("again")).expect("mkdir");
     mounted.unmount();
     damage.heal();
     mounted.mount("");
     assert!(mounted.directory.join("made").exists(), "what was done before is lost");
     assert!(!mounted.directory.join("late").exists());
+    assert!(mounted.directory.join("again").exists(), "what was done after is lost");
     assert_eq!(fs::read(&witness).expect("read"), b"written");
     mounted.unmount();
 }

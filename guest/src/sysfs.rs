@@ -18,6 +18,7 @@ pub const TESTS: &[MountTest] = &[
     ("collections_are_loaded_when_mounted_if_asked_for", preloaded),
     ("the_index_is_built_in_steps_and_pauses", built_in_steps),
     ("a_full_file_system_is_made_read_only_without_its_graphs", full_and_read_only),
+    ("the_index_is_built_when_it_is_writable_again", built_when_writable),
 ];
 
 /// How long is waited for what happens in the background.
@@ -270,6 +271,21 @@ fn full_and_read_only(mounted: &Mounted) {
     mounted.unmount();
     mounted.check();
     mounted.format();
+}
+
+/// What was put before is built as soon as it is written to again.
+fn built_when_writable(mounted: &Mounted) {
+    mounted.mount("");
+    let own = Own::of_mounted();
+    own.set("index_paused", "1");
+    make_collection(mounted, &mounted.directory.join("f"), 1500);
+    mounted.remount(libc::MS_RDONLY, "").expect("read-only");
+    own.set("index_paused", "0");
+    std::thread::sleep(SOON);
+    assert_eq!(own.number("vectors_unindexed"), 1500);
+    mounted.remount(0, "").expect("writable again");
+    own.wait("vectors_unindexed", |count| count == 0);
+    mounted.unmount();
 }
 
 fn built_in_steps(mounted: &Mounted) {
