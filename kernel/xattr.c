@@ -264,8 +264,14 @@ static int note_labels(struct inode *inode, const struct xattr *labels, void *da
 	size_t most = vexfs_core_attribute_inline_bytes_max(vexfs_core_of(inode));
 	struct vexfs_inherited *inherited = data;
 	struct vexfs_new_attribute *next = &inherited->attributes[VEXFS_NEW_LISTS];
+	bool all = true;
 
-	for (; labels->name; labels++, next++) {
+	for (; labels->name; labels++) {
+		/* It sums up the inode's number too, which is not known yet. */
+		if (!strcmp(labels->name, XATTR_EVM_SUFFIX)) {
+			all = false;
+			continue;
+		}
 		if (next == &inherited->attributes[VEXFS_NEW_ATTRIBUTES] || labels->value_len > most ||
 		    !labels->value_len)
 			return 0;
@@ -275,8 +281,9 @@ static int note_labels(struct inode *inode, const struct xattr *labels, void *da
 			return -ENOMEM;
 		next->name_bytes = strlen(next->name);
 		next->value_bytes = labels->value_len;
+		next++;
 	}
-	inherited->labelled = true;
+	inherited->labelled = all;
 	return 0;
 }
 
