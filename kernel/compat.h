@@ -113,6 +113,15 @@ static inline void vexfs_fillattr(struct mnt_idmap *idmap, u32 mask, struct inod
 #define VEXFS_XATTR_HANDLERS static const struct xattr_handler *
 #endif
 
+/*
+ * 6.7: whether the labels of something new are all that is to be known of it. Before, Smack notes of a directory
+ * in memory that it transmutes, and stores it when the inode that was asked with gets its name.
+ */
+static inline bool vexfs_labels_are_all(const struct inode *inode)
+{
+	return VEXFS_KERNEL(6, 7) || !S_ISDIR(inode->i_mode);
+}
+
 /* 6.9 */
 static inline void vexfs_set_uuid(struct super_block *sb, const u8 *uuid)
 {

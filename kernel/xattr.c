@@ -283,7 +283,7 @@ static int note_labels(struct inode *inode, const struct xattr *labels, void *da
 		next->value_bytes = labels->value_len;
 		next++;
 	}
-	inherited->labelled = all;
+	inherited->labelled = all && vexfs_labels_are_all(inode);
 	return 0;
 }
 
