@@ -179,7 +179,8 @@ int vexfs_core_remove_directory(const struct vexfs_core *core, u64 parent, const
 				size_t name_bytes);
 int vexfs_core_rename(const struct vexfs_core *core, u64 parent, const u8 *name, size_t name_bytes,
 		      u64 new_parent, const u8 *new_name, size_t new_name_bytes, u32 flags,
-		      const struct vexfs_new_fields *whiteout);
+		      const struct vexfs_new_fields *whiteout,
+		      const struct vexfs_new_attribute *attributes);
 int vexfs_core_read_directory(const struct vexfs_core *core, u64 number, u64 position,
 			      vexfs_each_entry each, void *context);
 

@@ -235,11 +235,31 @@ static int vexfs_rmdir(struct inode *dir, struct dentry *dentry)
 	return remove(dir, dentry, vexfs_core_remove_directory);
 }
 
+/*
+ * Gives a whiteout what it inherits and was not made with. The names are as they were asked for, whatever
+ * becomes of that.
+ */
+static void complete_whiteout(struct inode *dir, const struct qstr *name, const struct inode *moved,
+			      const struct vexfs_inherited *inherited)
+{
+	struct inode *inode;
+	u64 number;
+
+	if (vexfs_core_lookup(vexfs_core_of(dir), dir->i_ino, name->name, name->len, &number) ||
+	    number == moved->i_ino)
+		return;
+	inode = made(dir, number, name, inherited);
+	if (!IS_ERR(inode))
+		iput(inode);
+}
+
 static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
 			struct inode *new_dir, struct dentry *new_dentry, unsigned int flags)
 {
 	struct inode *inode = d_inode(dentry), *target = d_inode(new_dentry);
 	struct vexfs_new_fields whiteout = {};
+	struct vexfs_inherited inherited = {};
+	umode_t mode = S_IFCHR;
 	int error;
 
 	error = vexfs_refuses(dir->i_sb);
@@ -247,17 +267,29 @@ static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentr
 		return error;
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
-	if (flags & RENAME_WHITEOUT)
-		init_fields(&whiteout, idmap, dir, S_IFCHR);
+	if (flags & RENAME_WHITEOUT) {
+		error = vexfs_inherit(idmap, dir, &dentry->d_name, &mode, &inherited);
+		if (error)
+			return error;
+		init_fields(&whiteout, idmap, dir, mode);
+	}
 	error = vexfs_core_rename(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), new_dir->i_ino,
-				  NAME_OF(new_dentry), flags, &whiteout);
-	if (error)
-		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+				  NAME_OF(new_dentry), flags, &whiteout, inherited.attributes);
+	if (error) {
+		vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
+		goto out;
+	}
+	if (flags & RENAME_WHITEOUT)
+		complete_whiteout(dir, &dentry->d_name, inode, &inherited);
 	vexfs_refresh(inode);
 	if (target)
 		vexfs_refresh(target);
 	error = done(dir);
-	return new_dir == dir ? error : done(new_dir) ?: error;
+	if (new_dir != dir)
+		error = done(new_dir) ?: error;
+out:
+	vexfs_inherited_free(&inherited);
+	return error;
 }
 
 /* ---- listing ---- */

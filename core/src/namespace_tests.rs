@@ -594,15 +594,21 @@ fn a_rename_can_leave_something_behind() {
     let moved = fs.create(ROOT, b"a", &file(MODE_FILE | 0o644)).unwrap();
     let replaced = fs.create(ROOT, b"b", &file(MODE_FILE | 0o644)).unwrap();
     let whiteout = file(MODE_CHARACTER);
-    fs.rename_leaving(ROOT, b"a", ROOT, b"b", RenameMode::Replace, &whiteout).unwrap();
+    let label = NewAttribute { name: b"security.label", value: b"inherited" };
+    let labelled = (&whiteout, &[label][..]);
+    fs.rename_leaving(ROOT, b"a", ROOT, b"b", RenameMode::Replace, labelled).unwrap();
     assert_eq!(fs.lookup(ROOT, b"b"), Ok(moved));
     assert_eq!(fs.inode(replaced).unwrap_err(), Error::Stale);
     let left = fs.inode(fs.lookup(ROOT, b"a").unwrap()).unwrap();
     assert_eq!((left.mode, left.device, left.links), (MODE_CHARACTER, 0, 1));
-    let exchange =
-        fs.rename_leaving(ROOT, b"a", ROOT, b"b", RenameMode::Exchange, &whiteout).unwrap_err();
+    let value = fs.get_xattr(fs.lookup(ROOT, b"a").unwrap(), label.name).unwrap();
+    assert_eq!(value, label.value);
+    let exchange = fs
+        .rename_leaving(ROOT, b"a", ROOT, b"b", RenameMode::Exchange, (&whiteout, &[]))
+        .unwrap_err();
     assert!(matches!(exchange, Error::Invalid(_)));
-    let refused = fs.rename_leaving(ROOT, b"b", ROOT, b"a", RenameMode::NoReplace, &whiteout);
+    let refused =
+        fs.rename_leaving(ROOT, b"b", ROOT, b"a", RenameMode::NoReplace, (&whiteout, &[]));
     assert_eq!(refused, Err(Error::Exists));
     assert_eq!(list(&fs, ROOT).len(), 4, "with . and ..");
 }

@@ -2,8 +2,8 @@
 //! Renaming: moving one entry, or exchanging two.
 
 use crate::directory::{
-    NewInode, Target, add_entry, check_new, count_entry, find, is_empty, make_entry, remove_entry,
-    update,
+    NewAttribute, NewInode, Target, add_entry, check_new, count_entry, find, is_empty, make_entry,
+    remove_entry, update,
 };
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
@@ -13,6 +13,7 @@ use crate::key::Key;
 use crate::link::is_below;
 use crate::names;
 use crate::tree::Tree;
+use crate::xattr::add_attributes;
 
 /// What to do with an entry that has the new name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl FileSystem {
         self.rename_end(from, to, mode, None)
     }
 
-    /// As [`FileSystem::rename`], and makes `whiteout`, which is no directory, under the old name.
+    /// As [`FileSystem::rename`], and makes `left`, which is no directory, with these attributes under
+    /// the old name.
     ///
     /// Errors: also `Invalid` together with an exchange; `NoSpace`.
     pub fn rename_leaving(
@@ -72,14 +74,15 @@ impl FileSystem {
         new_parent: u64,
         new_name: &[u8],
         mode: RenameMode,
-        whiteout: &NewInode,
+        left: (&NewInode, &[NewAttribute<'_>]),
     ) -> Result<()> {
-        check_new(whiteout, false)?;
-        if mode == RenameMode::Exchange || whiteout.mode & MODE_TYPE == MODE_DIRECTORY {
+        check_new(left.0, false)?;
+        self.check_new_attributes(left.1)?;
+        if mode == RenameMode::Exchange || left.0.mode & MODE_TYPE == MODE_DIRECTORY {
             return Err(Error::Invalid("what a rename leaves behind"));
         }
         let (from, to) = (End { parent, name }, End { parent: new_parent, name: new_name });
-        self.rename_end(from, to, mode, Some(whiteout))
+        self.rename_end(from, to, mode, Some(left))
     }
 
     fn rename_end(
@@ -87,7 +90,7 @@ impl FileSystem {
         from: End<'_>,
         to: End<'_>,
         mode: RenameMode,
-        whiteout: Option<&NewInode>,
+        left: Option<(&NewInode, &[NewAttribute<'_>])>,
     ) -> Result<()> {
         let End { parent, name } = from;
         names::check_entry_name(name)?;
@@ -142,15 +145,18 @@ impl FileSystem {
                 }
             }
         };
-        let orphan = match whiteout {
+        let orphan = match left {
             None => self.operation_in_place(11, rename)?,
-            Some(new) => self.operation(19, false, |tree| {
-                let orphan = rename(tree)?;
-                if find(tree, parent, name)?.is_none() {
-                    make_entry(tree, parent, name, new, None, now)?;
-                }
-                Ok(orphan)
-            })?,
+            Some((new, attributes)) => {
+                self.operation(19 + attributes.len() as u64 * 2, false, |tree| {
+                    let orphan = rename(tree)?;
+                    if find(tree, parent, name)?.is_none() {
+                        let number = make_entry(tree, parent, name, new, None, now)?;
+                        add_attributes(tree, number, attributes)?;
+                    }
+                    Ok(orphan)
+                })?
+            }
         };
         self.reap_after(orphan);
         Ok(())

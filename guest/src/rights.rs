@@ -15,7 +15,7 @@ use crate::commands::{self, Answer};
 use crate::labels;
 use crate::support::{Mounted, where_slow};
 use mapped::Mapped;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use user::User;
@@ -67,12 +67,15 @@ fn smack_files_have_the_label(mounted: &Mounted) {
     let own = mounted.directory.join("own");
     std::fs::create_dir(&own).expect("mkdir");
     labels::label(&own, "Red");
-    let (file, below) = (own.join("file"), own.join("below"));
+    let [file, below, left, moved] = ["file", "below", "left", "moved"].map(|name| own.join(name));
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             labels::become_labelled("Red");
             crate::support::create(&file);
             std::fs::create_dir(&below).expect("mkdir");
+            crate::support::create(&left);
+            let whiteout = RenameFlags::WHITEOUT;
+            rustix::fs::renameat_with(CWD, &left, CWD, &moved, whiteout).expect("rename");
         });
         work.join().expect("what Red makes");
     });
@@ -80,7 +83,9 @@ fn smack_files_have_the_label(mounted: &Mounted) {
         if cycled {
             mounted.cycle();
         }
-        assert_eq!((&*labels::label_of(&file), &*labels::label_of(&below)), ("Red", "Red"));
+        for path in [&file, &below, &left, &moved] {
+            assert_eq!(labels::label_of(path), "Red", "{}", path.display());
+        }
     }
     mounted.unmount();
 }

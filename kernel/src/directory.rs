@@ -206,10 +206,12 @@ const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
 const RENAME_WHITEOUT: u32 = 4;
 
-/// Renames as renameat2(2) does with these flags; `whiteout` is what `RENAME_WHITEOUT` leaves.
+/// Renames as renameat2(2) does with these flags; `whiteout` is what `RENAME_WHITEOUT` leaves, with these
+/// attributes.
 ///
 /// # Safety
-/// `name` and `new_name` point to as many bytes as is said of them.
+/// `name` and `new_name` point to as many bytes as is said of them, and likewise names and values of the
+/// attributes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vexfs_core_rename(
     file_system: &FileSystem,
@@ -221,6 +223,7 @@ pub unsafe extern "C" fn vexfs_core_rename(
     new_name_bytes: usize,
     flags: u32,
     whiteout: &NewFields,
+    attributes: &[NewAttributeFields; ATTRIBUTES_MAX],
 ) -> i32 {
     let mode = match flags & !RENAME_WHITEOUT {
         0 => RenameMode::Replace,
@@ -233,8 +236,11 @@ pub unsafe extern "C" fn vexfs_core_rename(
     status(if flags & RENAME_WHITEOUT == 0 {
         file_system.rename(parent, name, new_parent, new_name, mode)
     } else {
-        let whiteout = whiteout.inode();
-        file_system.rename_leaving(parent, name, new_parent, new_name, mode, &whiteout)
+        let mut room = [NewAttribute { name: &[], value: &[] }; ATTRIBUTES_MAX];
+        // SAFETY: the caller's word.
+        let attributes = unsafe { new_attributes(attributes, &mut room) };
+        let left = (&whiteout.inode(), attributes);
+        file_system.rename_leaving(parent, name, new_parent, new_name, mode, left)
     })
 }
 
