@@ -268,6 +268,8 @@ void vexfs_evict_inode(struct inode *inode)
 
 /* ---- attributes ---- */
 
+#define CHANGE_TIMES (VEXFS_CHANGE_ACCESSED | VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED)
+
 /* Stores times, as the VFS has them, and what `fields` names besides. */
 static int store(struct inode *inode, u32 fields, u32 flags)
 {
@@ -290,8 +292,22 @@ static int store(struct inode *inode, u32 fields, u32 flags)
 /* Stores what a caller has set, with all times; the inode is locked. */
 static int store_attributes(struct inode *inode, u32 fields, u32 flags)
 {
-	return store(inode, fields | VEXFS_CHANGE_ACCESSED | VEXFS_CHANGE_MODIFIED | VEXFS_CHANGE_CHANGED,
-		     flags) ?: vexfs_refresh(inode);
+	return store(inode, fields | CHANGE_TIMES, flags) ?: vexfs_refresh(inode);
+}
+
+/* As `attr` has it, too. */
+static int copy_attributes(struct mnt_idmap *idmap, struct inode *inode, const struct iattr *attr,
+			   u32 fields)
+{
+	struct vexfs_inode *vi = VEXFS_I(inode);
+	int error;
+
+	/* What the core says of a directory's time, which is the old one yet, is not taken over in between. */
+	mutex_lock(&vi->fields_lock);
+	setattr_copy(idmap, inode, attr);
+	error = store(inode, fields | CHANGE_TIMES, 0);
+	mutex_unlock(&vi->fields_lock);
+	return error ?: vexfs_refresh(inode);
 }
 
 /* Makes what was done to an inode durable, if it is marked for that or all are (chattr +S, mount -o sync). */
@@ -408,8 +424,7 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 			attr->ia_valid |= ATTR_MTIME | ATTR_CTIME;
 		if (fields) {
 			/* First: no crash leaves other bytes with rights that were given to these. */
-			setattr_copy(idmap, inode, attr);
-			error = store_attributes(inode, fields, 0);
+			error = copy_attributes(idmap, inode, attr, fields);
 			if (error)
 				return error;
 		}
@@ -417,8 +432,7 @@ int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *
 		if (error)
 			return error;
 	}
-	setattr_copy(idmap, inode, attr);
-	error = store_attributes(inode, fields, 0);
+	error = copy_attributes(idmap, inode, attr, fields);
 	if (!error && attr->ia_valid & ATTR_MODE)
 		error = vexfs_acl_chmod(idmap, dentry);
 	return error ?: vexfs_sync_marked(inode);
