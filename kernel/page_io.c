@@ -47,14 +47,13 @@ void vexfs_io_defer(struct vexfs_io *io)
 {
 	struct vexfs_super *super = VEXFS_SB(io->inode->i_sb);
 	unsigned long flags;
-	bool first;
 
+	/* Once another finishes this one with those before it, nobody waits for it, and `super` may be gone. */
 	spin_lock_irqsave(&super->io_lock, flags);
-	first = list_empty(&super->io_done);
+	if (list_empty(&super->io_done))
+		queue_work(super->io_queue, &super->io_work);
 	list_add_tail(&io->list, &super->io_done);
 	spin_unlock_irqrestore(&super->io_lock, flags);
-	if (first)
-		queue_work(super->io_queue, &super->io_work);
 }
 
 /* Finishes everything that has arrived. */
