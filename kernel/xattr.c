@@ -168,23 +168,31 @@ static const char *acl_name(int type)
 struct posix_acl *vexfs_get_acl(struct inode *inode, int type, bool rcu)
 {
 	const char *name = acl_name(type);
-	struct posix_acl *acl;
-	char *value;
+	struct vexfs_core *core = vexfs_core_of(inode);
+	struct posix_acl *acl = NULL;
+	char *value = NULL;
 	s64 length;
 
 	if (rcu)
 		return ERR_PTR(-ECHILD);
-	length = vexfs_core_get_xattr(vexfs_core_of(inode), inode->i_ino, name, strlen(name), NULL, 0);
-	if (length == -ENODATA)
-		return NULL;
-	if (length < 0)
-		return ERR_PTR(vexfs_check(inode->i_sb, length, "attribute", inode->i_ino));
-	value = kvmalloc(max_t(s64, length, 1), GFP_NOFS);
-	if (!value)
-		return ERR_PTR(-ENOMEM);
-	length = vexfs_core_get_xattr(vexfs_core_of(inode), inode->i_ino, name, strlen(name), value,
-				      length);
-	acl = length < 0 ? ERR_PTR(length) : posix_acl_from_xattr(&init_user_ns, value, length);
+	/* It may be changed in between, to a longer one, or taken away. */
+	do {
+		size_t room;
+
+		length = vexfs_core_get_xattr(core, inode->i_ino, name, strlen(name), NULL, 0);
+		if (length < 0)
+			break;
+		room = max_t(s64, length, 1);
+		kvfree(value);
+		value = kvmalloc(room, GFP_NOFS);
+		if (!value)
+			return ERR_PTR(-ENOMEM);
+		length = vexfs_core_get_xattr(core, inode->i_ino, name, strlen(name), value, room);
+	} while (length == -ERANGE);
+	if (length >= 0)
+		acl = posix_acl_from_xattr(&init_user_ns, value, length);
+	else if (length != -ENODATA)
+		acl = ERR_PTR(vexfs_check(inode->i_sb, length, "attribute", inode->i_ino));
 	kvfree(value);
 	return acl;
 }
