@@ -58,6 +58,10 @@ const struct address_space_operations vexfs_address_space_operations = {
 	.readahead = vexfs_readahead,
 	.writepages = vexfs_writepages,
 	.dirty_folio = vexfs_dirty_folio,
+#ifndef VEXFS_IOMAP_HOOKS
+	.write_begin = vexfs_write_begin,
+	.write_end = vexfs_write_end,
+#endif
 	.release_folio = iomap_release_folio,
 	.invalidate_folio = iomap_invalidate_folio,
 	.migrate_folio = filemap_migrate_folio,

@@ -58,5 +58,11 @@ void vexfs_readahead(struct readahead_control *rac);
 
 /* page_write.c */
 int vexfs_writepages(struct address_space *mapping, struct writeback_control *wbc);
+#ifndef VEXFS_IOMAP_HOOKS
+int vexfs_write_begin(struct file *file, struct address_space *mapping, loff_t pos,
+		      unsigned int bytes, vexfs_cached **folio, void **context);
+int vexfs_write_end(struct file *file, struct address_space *mapping, loff_t pos, unsigned int bytes,
+		    unsigned int copied, vexfs_cached *folio, void *context);
+#endif
 
 #endif

@@ -212,6 +212,17 @@ static inline bool vexfs_start_write(struct super_block *sb)
 #define VEXFS_IOMAP_HOOKS 1
 #endif
 
+/* 6.12: what is written to is a folio. */
+#if VEXFS_KERNEL(6, 12)
+typedef struct folio vexfs_cached;
+#define vexfs_cached_of(folio) (folio)
+#define vexfs_folio_of(cached) (cached)
+#else
+typedef struct page vexfs_cached;
+#define vexfs_cached_of(folio) folio_page(folio, 0)
+#define vexfs_folio_of(cached) page_folio(cached)
+#endif
+
 /* 6.19: flags of an inode's state by accessors. */
 static inline bool vexfs_inode_is_new(struct inode *inode)
 {

@@ -26,29 +26,46 @@
 
 /* ---- writing into the cache ---- */
 
-/* Space for all that is about to become dirty; the bytes lie in the cache, whatever is behind. */
-static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
-			     struct iomap *iomap, struct iomap *srcmap)
+/*
+ * Claims space for bytes up to `*end` that are about to become dirty, or for the first of them, and tells
+ * where these end.
+ */
+static int claim_ahead(struct inode *inode, loff_t pos, loff_t *end)
 {
 	unsigned int log2 = inode->i_blkbits;
 	/* Not more at once than a full disk can refuse without refusing a small rest. */
-	loff_t end = min_t(loff_t, pos + length, round_down(pos, SZ_1M) + SZ_1M);
-	u64 first = pos >> log2, last = ((end - 1) >> log2) + 1;
+	loff_t most = min_t(loff_t, *end, round_down(pos, SZ_1M) + SZ_1M);
+	u64 first = pos >> log2, last = ((most - 1) >> log2) + 1;
 	int error = vexfs_claims_add(inode, first, last);
 
 	while (error == -ENOSPC && last - first > 1) {
 		last = first + (last - first) / 2;
 		error = vexfs_claims_add(inode, first, last);
 	}
+	*end = min_t(loff_t, most, last << log2);
+	return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+}
+
+/* The bytes lie in the cache, whatever is behind. */
+static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
+			     struct iomap *iomap, struct iomap *srcmap)
+{
+	loff_t end = pos + length;
+	int error = claim_ahead(inode, pos, &end);
+
 	if (error)
-		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+		return error;
 	iomap->type = IOMAP_MAPPED;
 	iomap->addr = 0;
 	iomap->offset = pos;
-	iomap->length = min_t(loff_t, end, last << log2) - pos;
+	iomap->length = end - pos;
 	iomap->bdev = inode->i_sb->s_bdev;
 	return 0;
 }
+
+static const struct iomap_ops write_iomap_ops = {
+	.iomap_begin = write_iomap_begin,
+};
 
 #ifdef VEXFS_IOMAP_HOOKS
 
@@ -65,103 +82,121 @@ static const struct iomap_write_ops write_ops = {
 	.read_folio_range = write_read_folio_range,
 };
 
-static const struct iomap_ops write_iomap_ops = {
-	.iomap_begin = write_iomap_begin,
-};
-
-#define buffered_write(iocb, from)                                                                 \
-	iomap_file_buffered_write(iocb, from, &write_iomap_ops, &write_ops, NULL)
 #define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops, NULL)
-
-#else
-
-/*
- * This iomap reads the rest of a block by itself, unverified. So the folio is read first, and held
- * until iomap is done with it, which keeps it in the cache.
- */
-static int pin_folio(struct inode *inode, loff_t pos, struct folio **pinned)
-{
-	struct folio *folio;
-
-	if (!(pos & (PAGE_SIZE - 1)) || round_down(pos, PAGE_SIZE) >= i_size_read(inode))
-		return 0;
-	folio = read_mapping_folio(inode->i_mapping, pos >> PAGE_SHIFT, NULL);
-	if (IS_ERR(folio))
-		return PTR_ERR(folio);
-	*pinned = folio;
-	return 0;
-}
-
-struct vexfs_pins {
-	struct folio *folios[2];
-};
-
-static void unpin(struct vexfs_pins *pins)
-{
-	int i;
-
-	for (i = 0; pins && i < ARRAY_SIZE(pins->folios); i++)
-		if (pins->folios[i])
-			folio_put(pins->folios[i]);
-	kfree(pins);
-}
-
-static int pinned_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
-			      struct iomap *iomap, struct iomap *srcmap)
-{
-	struct vexfs_pins *pins = NULL;
-	int error = write_iomap_begin(inode, pos, length, flags, iomap, srcmap);
-
-	/* On a fault the folio is there, and locked. */
-	if (error || flags & IOMAP_FAULT)
-		return error;
-	if ((pos | (pos + iomap->length)) & (PAGE_SIZE - 1)) {
-		pins = kzalloc(sizeof(*pins), GFP_KERNEL);
-		if (!pins)
-			return -ENOMEM;
-		error = pin_folio(inode, pos, &pins->folios[0]);
-		if (!error)
-			error = pin_folio(inode, pos + iomap->length, &pins->folios[1]);
-		if (error) {
-			unpin(pins);
-			return error;
-		}
-	}
-	iomap->private = pins;
-	return 0;
-}
-
-static int pinned_iomap_end(struct inode *inode, loff_t pos, loff_t length, ssize_t written,
-			    unsigned int flags, struct iomap *iomap)
-{
-	unpin(iomap->private);
-	return 0;
-}
-
-static const struct iomap_ops write_iomap_ops = {
-	.iomap_begin = pinned_iomap_begin,
-	.iomap_end = pinned_iomap_end,
-};
-
-#if VEXFS_KERNEL(6, 12)
-#define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops, NULL)
-#else
-#define buffered_write(iocb, from) iomap_file_buffered_write(iocb, from, &write_iomap_ops)
-#endif
-#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops)
-
-#endif
 
 ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 {
-	ssize_t written = buffered_write(iocb, from);
-
-#if !VEXFS_KERNEL(6, 5)
-	if (written > 0)
-		iocb->ki_pos += written;
-#endif
-	return written;
+	return iomap_file_buffered_write(iocb, from, &write_iomap_ops, &write_ops, NULL);
 }
+
+#else
+
+#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops)
+
+/*
+ * This iomap reads the rest of a block that is written in part by itself, unverified, and is told so late
+ * which part that is. So it has nothing to do with writing. Folios are of one page, and so are blocks.
+ */
+static int begin_write(struct inode *inode, loff_t pos, unsigned int bytes, struct folio **result)
+{
+	struct address_space *mapping = inode->i_mapping;
+	u64 block = pos >> inode->i_blkbits;
+	struct folio *folio;
+	int error;
+
+	folio = vexfs_cached_folio(__filemap_get_folio(
+		mapping, pos >> PAGE_SHIFT, FGP_LOCK | FGP_WRITE | FGP_CREAT | FGP_STABLE | FGP_NOFS,
+		mapping_gfp_mask(mapping)));
+	if (!folio)
+		return -ENOMEM;
+	/* It may have been dirty and written back since space was claimed, which used the claim up. */
+	error = vexfs_check(inode->i_sb, vexfs_claims_add(inode, block, block + 1), "data",
+			    inode->i_ino);
+	if (!error && bytes < folio_size(folio) && !folio_test_uptodate(folio)) {
+		if (folio_pos(folio) < i_size_read(inode))
+			error = vexfs_read_by_core(inode, folio, 0, folio_size(folio));
+		else
+			folio_zero_range(folio, 0, folio_size(folio));
+		if (!error)
+			folio_mark_uptodate(folio);
+	}
+	if (error) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return error;
+	}
+	*result = folio;
+	return 0;
+}
+
+static int end_write(struct inode *inode, loff_t pos, unsigned int bytes, unsigned int copied,
+		     struct folio *folio)
+{
+	loff_t size = i_size_read(inode);
+
+	flush_dcache_folio(folio);
+	/* What is behind the copied bytes was not read, so they are to be copied anew. */
+	if (copied < bytes && !folio_test_uptodate(folio))
+		copied = 0;
+	if (copied) {
+		folio_mark_uptodate(folio);
+		folio_mark_dirty(folio);
+	}
+	if (pos + copied > size)
+		i_size_write(inode, pos + copied);
+	folio_unlock(folio);
+	folio_put(folio);
+	if (copied && size < pos)
+		pagecache_isize_extended(inode, size, pos);
+	return copied;
+}
+
+int vexfs_write_begin(struct file *file, struct address_space *mapping, loff_t pos,
+		      unsigned int bytes, vexfs_cached **cached, void **context)
+{
+	struct folio *folio;
+	int error = begin_write(mapping->host, pos, bytes, &folio);
+
+	if (!error)
+		*cached = vexfs_cached_of(folio);
+	return error;
+}
+
+int vexfs_write_end(struct file *file, struct address_space *mapping, loff_t pos, unsigned int bytes,
+		    unsigned int copied, vexfs_cached *cached, void *context)
+{
+	return end_write(mapping->host, pos, bytes, copied, vexfs_folio_of(cached));
+}
+
+ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t total = 0, written = 0;
+	size_t all, part;
+
+	/* Space for many pages at once, as each request for some takes its time. */
+	while ((all = iov_iter_count(from))) {
+		loff_t pos = iocb->ki_pos, end = pos + all;
+
+		written = claim_ahead(inode, pos, &end);
+		if (written)
+			break;
+		part = end - pos;
+		iov_iter_truncate(from, part);
+		written = generic_perform_write(iocb, from);
+		iov_iter_reexpand(from, all - max_t(ssize_t, written, 0));
+		if (written > 0) {
+			total += written;
+			/* Some kernels have done that, and some have not. */
+			iocb->ki_pos = pos + written;
+		}
+		if (written < (ssize_t)part)
+			break;
+	}
+	return total ?: written;
+}
+
+#endif
 
 vm_fault_t vexfs_mkwrite(struct vm_fault *vmf)
 {

@@ -3,7 +3,7 @@
 
 use crate::Test;
 use crate::support::{
-    Numbers, assert_same, content, create, drop_caches, is_user_mode, noise, run,
+    MemoryThatEnds, Numbers, assert_same, content, create, drop_caches, is_user_mode, noise, run,
 };
 use io_uring::{IoUring, opcode, types::Fd};
 use rustix::fs::{OFlags, SeekFrom};
@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("writes_at_random_are_read_back", writes_at_random_are_read_back),
     ("small_files_survive_the_cache", small_files_survive_the_cache),
     ("mapped_writes_are_the_files", mapped_writes_are_the_files),
+    ("writes_from_memory_that_ends_are_short", writes_from_memory_that_ends),
     ("direct_and_cached_io_agree", direct_and_cached_io_agree),
     ("who_cannot_wait_reads_what_is_cached", who_cannot_wait_reads_what_is_cached),
     ("a_queue_of_requests_is_served", a_queue_of_requests_is_served),
@@ -83,6 +84,51 @@ fn small_files_survive_the_cache(dir: &Path) {
         drop_caches();
         assert_same(&content(&path), &noise(size as u64, size), "small file, cut");
     }
+}
+
+fn writes_from_memory_that_ends(dir: &Path) {
+    const PAGE: usize = 4096;
+    const LENGTH: usize = 16 * PAGE;
+    let memory = MemoryThatEnds::new(LENGTH);
+    let source = noise(31, LENGTH);
+    memory.fill(&source);
+    let file = create(&dir.join("f"));
+    for size in [300, 3 * PAGE + 1000, LENGTH] {
+        // Bytes that there are, bytes that are told, and where they go.
+        for (there, told, at) in [
+            (1000, PAGE, 0),
+            (1000, PAGE, PAGE),
+            (1000, 8 * PAGE, 0),
+            (1000, 3 * PAGE, 100),
+            (PAGE + 1000, 2 * PAGE, 0),
+            (PAGE + 1000, 2 * PAGE, PAGE),
+            (2 * PAGE + 1, 4 * PAGE, 3 * PAGE),
+            (PAGE + 4000, 3 * PAGE, PAGE + 96),
+            (1000, PAGE, 3 * PAGE),
+            (5 * PAGE + 7, 9 * PAGE, 2 * PAGE),
+            (1, PAGE, 15 * PAGE),
+        ] {
+            let what = format!("{there} bytes of {told} at {at}, into {size}");
+            let mut model = noise(size as u64, size);
+            file.set_len(0).expect("truncate");
+            file.write_all_at(&model, 0).expect("write");
+            file.sync_all().expect("fsync");
+            drop_caches();
+            assert_eq!(
+                memory.write(&file, there, told, at).expect("a short write"),
+                there,
+                "{what}"
+            );
+            model.resize(size.max(at + there), 0);
+            model[at..at + there].copy_from_slice(&source[LENGTH - there..]);
+            assert_same(&content(&dir.join("f")), &model, &what);
+            file.sync_all().expect("fsync");
+            drop_caches();
+            assert_same(&content(&dir.join("f")), &model, &format!("{what}, from the device"));
+        }
+    }
+    let error = memory.write(&file, 0, PAGE, 0).expect_err("there is nothing");
+    assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
 }
 
 fn mapped_writes_are_the_files(dir: &Path) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! What the tests share.
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -299,6 +299,60 @@ impl Drop for Window {
     fn drop(&mut self) {
         // SAFETY: the mapping of this, to which there are no references.
         unsafe { rustix::mm::munmap(self.start.cast(), self.length) }.expect("munmap");
+    }
+}
+
+/// Memory behind which there is none.
+pub struct MemoryThatEnds {
+    start: *mut u8,
+    length: usize,
+}
+
+impl MemoryThatEnds {
+    /// So many bytes, whole pages.
+    pub fn new(length: usize) -> Self {
+        let anywhere = std::ptr::null_mut();
+        let all = length + 4096;
+        // SAFETY: a new mapping, to which there will be no references; its last page is taken back.
+        let start = unsafe {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            let start = rustix::mm::mmap_anonymous(anywhere, all, protection, MapFlags::PRIVATE)
+                .expect("mmap");
+            rustix::mm::mprotect(start.byte_add(length), 4096, MprotectFlags::empty())
+                .expect("mprotect");
+            start
+        };
+        Self { start: start.cast(), length }
+    }
+
+    /// Stores all of its bytes.
+    pub fn fill(&self, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.length);
+        // SAFETY: within the mapping, to which there are no references.
+        unsafe { self.start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Writes `told` bytes to a file, of which the first `there` are the last that there are.
+    pub fn write(
+        &self,
+        file: &File,
+        there: usize,
+        told: usize,
+        at: usize,
+    ) -> std::io::Result<usize> {
+        // SAFETY: the kernel reads what it can read.
+        let written = unsafe {
+            let from = self.start.add(self.length - there);
+            libc::pwrite(file.as_raw_fd(), from.cast(), told, at as libc::off_t)
+        };
+        usize::try_from(written).map_err(|_| std::io::Error::last_os_error())
+    }
+}
+
+impl Drop for MemoryThatEnds {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of this, to which there are no references.
+        unsafe { rustix::mm::munmap(self.start.cast(), self.length + 4096) }.expect("munmap");
     }
 }
 
