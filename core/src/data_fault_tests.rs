@@ -291,6 +291,67 @@ fn a_block_that_changes_hands_between_lookup_and_read_is_looked_up_again() {
 }
 
 /// Lets the other threads end when one has failed.
+/// A device that does something once, with the next write, before it.
+#[derive(Clone)]
+struct Interposed {
+    memory: Memory,
+    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl BlockDevice for Interposed {
+    fn size_bytes(&self) -> u64 {
+        self.memory.size_bytes()
+    }
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> core::result::Result<(), DeviceError> {
+        self.memory.read(offset, buffer)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> core::result::Result<(), DeviceError> {
+        let next = self.next.lock().unwrap().take();
+        if let Some(next) = next {
+            next();
+        }
+        self.memory.write(offset, data)
+    }
+    fn flush(&self) -> core::result::Result<(), DeviceError> {
+        self.memory.flush()
+    }
+    fn discard(&self, offset: u64, length: u64) -> core::result::Result<(), DeviceError> {
+        self.memory.discard(offset, length)
+    }
+}
+
+#[test]
+fn a_small_file_that_moves_into_a_block_loses_nothing_written_meanwhile() {
+    let memory = Memory::new(8 << 20);
+    drop(format(&memory, 12));
+    let device = Interposed { memory: memory.clone(), next: Arc::default() };
+    let host = Host { device: Box::new(device.clone()), ..memory.host() };
+    let fs = Arc::new(FileSystem::open(host, &OpenOptions::default()).unwrap());
+    for (name, in_block) in [("a", true), ("b", false)] {
+        let number = create(&fs, name);
+        fs.write(number, 0, &[1; 500]).unwrap();
+        let wanted = std::vec![2; if in_block { 3000 } else { 600 }];
+        let first = fs.allocate(number, 0, u64::from(in_block), 0).unwrap();
+        let (other, disk, bytes) = (fs.clone(), memory.clone(), wanted.clone());
+        *device.next.lock().unwrap() = Some(Box::new(move || {
+            if !in_block {
+                return other.complete_inline(number, &bytes).unwrap();
+            }
+            let mut block = bytes.clone();
+            block.resize(4096, 0);
+            disk.write(first[0].device_block << 12, &block).unwrap();
+            let checksums = [other.host.checksum.crc32c(0, &block)];
+            let done = Completion { blocks: first[0], checksums: &checksums };
+            other.complete(number, &[done], Some(bytes.len() as u64)).unwrap();
+        }));
+        let blocks = fs.allocate(number, 5, 1, 0).unwrap();
+        assert!(device.next.lock().unwrap().is_none());
+        blocks.iter().for_each(|piece| fs.cancel(piece));
+        assert!(whole(&fs, number) == wanted, "{name}");
+    }
+    audit(&fs);
+}
+
 struct StopAtPanic<'a>(&'a AtomicBool);
 
 impl Drop for StopAtPanic<'_> {

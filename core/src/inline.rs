@@ -4,7 +4,7 @@
 //! A file of at most a quarter of a block that never had extents keeps its bytes in one
 //! [`Kind::Inline`] item, which is there exactly when the inode has [`INODE_INLINE`].
 
-use crate::error::{Result, corrupt};
+use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::inode::Inode;
 use crate::key::{Key, Kind};
@@ -68,23 +68,33 @@ pub(crate) fn drop_item(tree: &mut Tree, number: u64, inode: &mut Inode) -> Resu
 
 impl FileSystem {
     /// Moves the bytes of a small file into an extent. They stay the same, so nothing else of the
-    /// inode changes.
+    /// inode changes. Others may change the file meanwhile: what they wrote stays.
     pub(crate) fn outline(&self, number: u64, privileged: bool) -> Result<()> {
-        let bytes = {
-            let tree = self.reader();
-            let inode = Inode::load(&tree, number)?;
-            if !is_inline(&inode) {
-                return Ok(());
+        loop {
+            let bytes = {
+                let tree = self.reader();
+                let inode = Inode::load(&tree, number)?;
+                if !is_inline(&inode) {
+                    return Ok(());
+                }
+                load(&tree, number, &inode)?
+            };
+            let write = StreamWrite { object: number, offset: 0, bytes: &bytes };
+            let before = Before { size: 0, inline: None };
+            let mut changed = false;
+            let result = self.write_blocks(&[write], before, 3, privileged, |tree, growth| {
+                let mut inode = Inode::load(tree, number)?;
+                changed = !is_inline(&inode) || load(tree, number, &inode)? != bytes;
+                if changed {
+                    return Err(Error::Busy);
+                }
+                drop_item(tree, number, &mut inode)?;
+                crate::file::add_blocks(&mut inode, number, growth)?;
+                inode.store(tree, number)
+            });
+            if !changed {
+                return result;
             }
-            load(&tree, number, &inode)?
-        };
-        let write = StreamWrite { object: number, offset: 0, bytes: &bytes };
-        let before = Before { size: 0, inline: None };
-        self.write_blocks(&[write], before, 3, privileged, |tree, growth| {
-            let mut inode = Inode::load(tree, number)?;
-            drop_item(tree, number, &mut inode)?;
-            crate::file::add_blocks(&mut inode, number, growth)?;
-            inode.store(tree, number)
-        })
+        }
     }
 }
