@@ -69,6 +69,29 @@ static const struct iomap_ops write_iomap_ops = {
 
 #ifdef VEXFS_IOMAP_HOOKS
 
+/*
+ * A locked folio with space for the part of it that is written: what was dirty when that was claimed may
+ * have been written back since, which used the claim up.
+ */
+static struct folio *write_get_folio(struct iomap_iter *iter, loff_t pos, unsigned int bytes)
+{
+	struct inode *inode = iter->inode;
+	unsigned int log2 = inode->i_blkbits;
+	struct folio *folio = iomap_get_folio(iter, pos, bytes);
+	loff_t end;
+	int error;
+
+	if (IS_ERR(folio))
+		return folio;
+	end = min_t(loff_t, pos + bytes, folio_pos(folio) + folio_size(folio));
+	error = vexfs_claims_add(inode, pos >> log2, ((end - 1) >> log2) + 1);
+	if (!error)
+		return folio;
+	folio_unlock(folio);
+	folio_put(folio);
+	return ERR_PTR(vexfs_check(inode->i_sb, error, "data", inode->i_ino));
+}
+
 /* The rest of a block that is written in part, at once. */
 static int write_read_folio_range(const struct iomap_iter *iter, struct folio *folio, loff_t pos,
 				  size_t bytes)
@@ -79,6 +102,7 @@ static int write_read_folio_range(const struct iomap_iter *iter, struct folio *f
 }
 
 static const struct iomap_write_ops write_ops = {
+	.get_folio = write_get_folio,
 	.read_folio_range = write_read_folio_range,
 };
 
