@@ -46,6 +46,25 @@ static int claim_ahead(struct inode *inode, loff_t pos, loff_t *end)
 	return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 }
 
+/* Lets the claims of blocks go that are not dirty. No page becomes dirty and none is written back. */
+static void drop_clean(struct inode *inode, u64 first, u64 end);
+
+/* Of a write some bytes from `pos` on became dirty: what was claimed for others is let go. */
+static void claimed_in_vain(struct inode *inode, loff_t pos, loff_t end, loff_t written)
+{
+	unsigned int log2 = inode->i_blkbits;
+	u64 first = written ? ((pos + written - 1) >> log2) + 1 : pos >> log2;
+	u64 last = ((end - 1) >> log2) + 1;
+
+	if (first >= last)
+		return;
+	filemap_invalidate_lock(inode->i_mapping);
+	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	drop_clean(inode, first, last);
+	mutex_unlock(&VEXFS_I(inode)->writeback_lock);
+	filemap_invalidate_unlock(inode->i_mapping);
+}
+
 /* The bytes lie in the cache, whatever is behind. */
 static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 			     struct iomap *iomap, struct iomap *srcmap)
@@ -63,11 +82,36 @@ static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, uns
 	return 0;
 }
 
+#ifdef VEXFS_IOMAP_HOOKS
+
+static void drop_clean_bytes(struct inode *inode, loff_t pos, loff_t bytes, struct iomap *iomap)
+{
+	unsigned int log2 = inode->i_blkbits;
+
+	/* The end of the file may be within a block. */
+	vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(pos, i_blocksize(inode)), (pos + bytes) >> log2);
+}
+
+static void drop_clean(struct inode *inode, u64 first, u64 end)
+{
+	unsigned int log2 = inode->i_blkbits;
+
+	iomap_write_delalloc_release(inode, first << log2, end << log2, 0, NULL, drop_clean_bytes);
+}
+
+static int write_iomap_end(struct inode *inode, loff_t pos, loff_t length, ssize_t written,
+			   unsigned int flags, struct iomap *iomap)
+{
+	/* A page that is stored into becomes dirty as a whole. */
+	if (written < length && !(flags & IOMAP_FAULT))
+		claimed_in_vain(inode, pos, pos + length, max_t(ssize_t, written, 0));
+	return 0;
+}
+
 static const struct iomap_ops write_iomap_ops = {
 	.iomap_begin = write_iomap_begin,
+	.iomap_end = write_iomap_end,
 };
-
-#ifdef VEXFS_IOMAP_HOOKS
 
 /*
  * A locked folio with space for the part of it that is written: what was dirty when that was claimed may
@@ -115,7 +159,29 @@ ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 
 #else
 
+static const struct iomap_ops write_iomap_ops = {
+	.iomap_begin = write_iomap_begin,
+};
+
 #define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops)
+
+static void drop_clean(struct inode *inode, u64 first, u64 end)
+{
+	unsigned int log2 = inode->i_blkbits;
+	struct folio *folio;
+
+	for (; first < end; first++) {
+		pgoff_t index = first >> (PAGE_SHIFT - log2);
+
+		folio = vexfs_cached_folio(filemap_lock_folio(inode->i_mapping, index));
+		if (!folio || !folio_test_dirty(folio))
+			vexfs_claims_drop(inode, first, first + 1);
+		if (folio) {
+			folio_unlock(folio);
+			folio_put(folio);
+		}
+	}
+}
 
 /*
  * This iomap reads the rest of a block that is written in part by itself, unverified, and is told so late
@@ -214,8 +280,10 @@ ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 			/* Some kernels have done that, and some have not. */
 			iocb->ki_pos = pos + written;
 		}
-		if (written < (ssize_t)part)
+		if (written < (ssize_t)part) {
+			claimed_in_vain(inode, pos, end, max_t(ssize_t, written, 0));
 			break;
+		}
 	}
 	return total ?: written;
 }

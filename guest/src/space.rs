@@ -4,7 +4,8 @@
 use crate::Test;
 use crate::ioctls::DEDUPE_RANGE;
 use crate::support::{
-    Numbers, Window, assert_same, content, create, drop_caches, extents, noise, where_slow,
+    MemoryThatEnds, Numbers, Window, assert_same, content, create, drop_caches, extents, noise,
+    where_slow,
 };
 use rustix::fs::{FallocateFlags, SeekFrom};
 use std::fs::{self, File};
@@ -24,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("ranges_are_copied", ranges_are_copied),
     ("the_same_bytes_share_blocks_and_no_time_changes", the_same_bytes_share_blocks),
     ("what_is_overwritten_counts_once", what_is_overwritten_counts_once),
+    ("writes_that_fail_take_no_space", writes_that_fail_take_no_space),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
     ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
     ("mapped_stores_without_space_are_told_by_a_signal", mapped_stores_without_space),
@@ -345,6 +347,45 @@ fn what_is_overwritten_counts_once(dir: &Path) {
     assert_eq!(blocks(), 1);
     file.write_all_at(&noise(20, 2 * HALF), HALF as u64).expect("write");
     assert_eq!((blocks(), settled()), (3, 3));
+}
+
+fn writes_that_fail_take_no_space(dir: &Path) {
+    const MIB: usize = 1 << 20;
+    const DIRTY: usize = 40 << 12;
+    let memory = MemoryThatEnds::new(MIB);
+    let source = noise(22, MIB);
+    memory.fill(&source);
+    let path = dir.join("f");
+    let file = create(&path);
+    let free = || rustix::fs::fstatvfs(&file).expect("statvfs").f_bfree;
+    let blocks = || file.metadata().expect("stat").blocks() / 8;
+    rustix::fs::sync();
+    let before = free();
+    for place in 0..20 {
+        let error = memory.write(&file, 0, MIB, place * MIB).expect_err("there is nothing");
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+        // What is not durable yet may take some itself.
+        assert!(before.saturating_sub(free()) < 64, "{before} were free, and {} are", free());
+    }
+    assert_eq!(blocks(), 0);
+    // What is dirty keeps its space, and what was written of a short write has it.
+    let mut model = vec![0; MIB + 12_000];
+    for part in [0..DIRTY, 2 * DIRTY..3 * DIRTY] {
+        file.write_all_at(&source[part.clone()], part.start as u64).expect("write");
+        model[part.clone()].copy_from_slice(&source[part]);
+    }
+    assert_eq!(memory.write(&file, 5000, MIB, DIRTY).expect("a short write"), 5000);
+    model[DIRTY..][..5000].copy_from_slice(&source[MIB - 5000..]);
+    memory.write(&file, 0, MIB, 0).expect_err("there is nothing");
+    assert_eq!(memory.write(&file, 12_000, MIB, MIB).expect("a short write"), 12_000);
+    model[MIB..].copy_from_slice(&source[MIB - 12_000..]);
+    assert_eq!(blocks(), 2 * 40 + 2 + 3);
+    for what in ["cached", "from the device"] {
+        assert_same(&content(&path), &model, what);
+        file.sync_all().expect("fsync");
+        assert_eq!(blocks(), 2 * 40 + 2 + 3, "{what}");
+        drop_caches();
+    }
 }
 
 fn a_full_disk_says_so_and_recovers(dir: &Path) {
