@@ -378,6 +378,15 @@ static int set_size(struct inode *inode, loff_t size)
 	if (error)
 		return error;
 	filemap_invalidate_lock(mapping);
+	/*
+	 * The core puts zeros behind the end in the block that is cut, next to what it has of that block: what
+	 * was stored there since goes first, too. From here on nobody stores anything.
+	 */
+	if (size < old && size & (i_blocksize(inode) - 1)) {
+		error = filemap_write_and_wait_range(mapping, size - 1, size - 1);
+		if (error)
+			goto unlock;
+	}
 	error = vexfs_note_bytes_change(inode);
 	if (!error) {
 		if (size > old)
@@ -399,6 +408,9 @@ static int set_size(struct inode *inode, loff_t size)
 		return vexfs_check(inode->i_sb, error, "size", inode->i_ino);
 	}
 	return vexfs_refresh(inode);
+unlock:
+	filemap_invalidate_unlock(mapping);
+	return error;
 }
 
 int vexfs_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)
