@@ -388,16 +388,16 @@ static int set_size(struct inode *inode, loff_t size)
 			goto unlock;
 	}
 	error = vexfs_note_bytes_change(inode);
-	if (!error) {
-		if (size > old)
-			vexfs_zero_behind_end(inode, old);
-		truncate_setsize(inode, size);
-		/* No writeback has allocated blocks for what is cut off. */
-		mutex_lock(&VEXFS_I(inode)->writeback_lock);
-		vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(size, i_blocksize(inode)), U64_MAX);
-		error = vexfs_core_truncate(vexfs_core_of(inode), inode->i_ino, size);
-		mutex_unlock(&VEXFS_I(inode)->writeback_lock);
-	}
+	if (error)
+		goto unlock;
+	if (size > old)
+		vexfs_zero_behind_end(inode, old);
+	truncate_setsize(inode, size);
+	/* No writeback has allocated blocks for what is cut off. */
+	mutex_lock(&VEXFS_I(inode)->writeback_lock);
+	vexfs_claims_drop(inode, DIV_ROUND_UP_ULL(size, i_blocksize(inode)), U64_MAX);
+	error = vexfs_core_truncate(vexfs_core_of(inode), inode->i_ino, size);
+	mutex_unlock(&VEXFS_I(inode)->writeback_lock);
 	filemap_invalidate_unlock(mapping);
 	if (error) {
 		/* Cutting many extents happens in steps: the size is what the core says now. */
