@@ -82,7 +82,8 @@ static void finish_read(struct vexfs_io *io)
 	const u32 *sums = io->sums;
 	struct folio_iter range;
 
-	if (error)
+	/* What was read ahead in vain is read again by who wants it. */
+	if (error && !(io->bio.bi_opf & REQ_RAHEAD))
 		vexfs_check_bytes(inode, -EIO);
 	bio_for_each_folio_all(range, &io->bio) {
 		int this = error;
