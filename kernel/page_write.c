@@ -65,13 +65,35 @@ static void claimed_in_vain(struct inode *inode, loff_t pos, loff_t end, loff_t 
 	filemap_invalidate_unlock(inode->i_mapping);
 }
 
+/*
+ * Claims the blocks of a folio that is stored into. It becomes dirty as a whole, behind the end of the file
+ * too, or not at all.
+ */
+static int claim_stored(struct inode *inode, loff_t pos, loff_t end, const struct iomap *iomap)
+{
+	unsigned int log2 = inode->i_blkbits;
+#ifdef VEXFS_IOMAP_HOOKS
+	struct vm_fault *fault = container_of(iomap, struct iomap_iter, iomap)->private;
+	struct folio *folio = page_folio(fault->page);
+
+	end = folio_pos(folio) + folio_size(folio);
+#endif
+	return vexfs_check(inode->i_sb,
+			   vexfs_claims_add(inode, pos >> log2, ((end - 1) >> log2) + 1), "data",
+			   inode->i_ino);
+}
+
 /* The bytes lie in the cache, whatever is behind. */
 static int write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 			     struct iomap *iomap, struct iomap *srcmap)
 {
 	loff_t end = pos + length;
-	int error = claim_ahead(inode, pos, &end);
+	int error;
 
+	if (flags & IOMAP_FAULT)
+		error = claim_stored(inode, pos, end, iomap);
+	else
+		error = claim_ahead(inode, pos, &end);
 	if (error)
 		return error;
 	iomap->type = IOMAP_MAPPED;
@@ -150,7 +172,7 @@ static const struct iomap_write_ops write_ops = {
 	.read_folio_range = write_read_folio_range,
 };
 
-#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops, NULL)
+#define page_mkwrite(vmf) iomap_page_mkwrite(vmf, &write_iomap_ops, vmf)
 
 ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 {
@@ -572,7 +594,11 @@ static ssize_t write_range(struct vexfs_writeback *writeback, struct folio *foli
 			vexfs_check(inode->i_sb, error, "data", inode->i_ino);
 			vexfs_claims_drop(inode, block, end);
 			mapping_set_error(inode->i_mapping, error);
-			return block > first ? (block - first) << log2 : error;
+			if (block > first)
+				return (block - first) << log2;
+			/* So is what else of the folio was dirty. */
+			vexfs_claims_drop(inode, block, (folio_pos(folio) + folio_size(folio)) >> log2);
+			return error;
 		}
 		blocks = min3(end - block, writeback->pieces[writeback->next].blocks,
 			      (u64)VEXFS_PIECE_BLOCKS);
@@ -624,9 +650,23 @@ out:
 
 #ifdef VEXFS_IOMAP_HOOKS
 
+/* What a folio has behind the end of the file is not written, though it may be dirty. */
+static void drop_behind_end(struct vexfs_writeback *writeback, struct folio *folio, u64 end)
+{
+	struct inode *inode = writeback->inode;
+	u64 first = DIV_ROUND_UP_ULL(end, i_blocksize(inode)), found = first;
+	u64 last = (folio_pos(folio) + folio_size(folio)) >> inode->i_blkbits;
+
+	if (first >= last || !vexfs_claims_next(inode, &found, last))
+		return;
+	drop_ahead(writeback);
+	vexfs_claims_drop(inode, first, last);
+}
+
 static ssize_t writeback_range(struct iomap_writepage_ctx *wpc, struct folio *folio, u64 pos,
 			       unsigned int bytes, u64 end)
 {
+	drop_behind_end(wpc->wb_ctx, folio, end);
 	return write_range(wpc->wb_ctx, folio, offset_in_folio(folio, pos), bytes);
 }
 

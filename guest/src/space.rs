@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     ("the_same_bytes_share_blocks_and_no_time_changes", the_same_bytes_share_blocks),
     ("what_is_overwritten_counts_once", what_is_overwritten_counts_once),
     ("writes_that_fail_take_no_space", writes_that_fail_take_no_space),
+    ("stores_behind_which_the_file_ends_keep_no_space", stores_behind_which_the_file_ends),
     ("a_full_disk_says_so_and_recovers", a_full_disk_says_so_and_recovers),
     ("given_space_takes_writes_on_a_full_disk", given_space_takes_writes_on_a_full_disk),
     ("mapped_stores_without_space_are_told_by_a_signal", mapped_stores_without_space),
@@ -385,6 +386,47 @@ fn writes_that_fail_take_no_space(dir: &Path) {
         file.sync_all().expect("fsync");
         assert_eq!(blocks(), 2 * 40 + 2 + 3, "{what}");
         drop_caches();
+    }
+}
+
+fn stores_behind_which_the_file_ends(dir: &Path) {
+    const PAGE: usize = 4096;
+    const LENGTH: usize = 64 * PAGE;
+    let path = dir.join("f");
+    // Where there are large pages, one write of all makes one; who holds it keeps it whole when it is cut.
+    for end in [LENGTH, LENGTH - 5 * PAGE, 100, 31 * PAGE + 1, LENGTH / 2 + 1] {
+        let file = create(&path);
+        let mut model = noise(23, LENGTH);
+        file.write_all_at(&model, 0).expect("write");
+        file.sync_all().expect("fsync");
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        let (from, to) = (file.as_raw_fd(), writer.as_raw_fd());
+        let none = std::ptr::null_mut();
+        // SAFETY: the place in the file is of this function.
+        let held = unsafe { libc::splice(from, &mut 0, to, none, 8 * PAGE, 0) };
+        assert!(held > 0, "splice: {}", std::io::Error::last_os_error());
+        file.set_len(end as u64).expect("truncate");
+        model.truncate(end);
+        let window = Window::new(&file, LENGTH);
+        for at in [0, end / 2, end - 1] {
+            assert!(window.store(at, 7), "there is space");
+            model[at] = 7;
+        }
+        if end < LENGTH / 2 {
+            // What lies between has become part of the file.
+            file.write_all_at(b"behind", (LENGTH / 2) as u64).expect("write");
+            model.resize(LENGTH / 2, 0);
+            model.extend(b"behind");
+        }
+        drop(window);
+        file.sync_all().expect("fsync");
+        let blocks = file.metadata().expect("stat").blocks() / 8;
+        let most = model.len().div_ceil(PAGE) as u64;
+        assert!((1..=most).contains(&blocks), "{blocks} blocks of {most}");
+        drop_caches();
+        assert_same(&content(&path), &model, "stored");
+        assert!(file.metadata().expect("stat").blocks() / 8 <= most);
+        fs::remove_file(&path).expect("remove");
     }
 }
 
