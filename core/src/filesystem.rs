@@ -415,6 +415,19 @@ impl FileSystem {
         privileged: bool,
         change: impl FnOnce(&mut Tree) -> Result<R>,
     ) -> Result<R> {
+        self.operation_as_promised(items, blocks, 0, privileged, change)
+    }
+
+    /// As [`FileSystem::operation_with_blocks`], with `promised` blocks of those that were promised, which
+    /// nobody else gets in between. They stay promised on error.
+    pub(crate) fn operation_as_promised<R>(
+        &self,
+        items: u64,
+        blocks: u64,
+        promised: u64,
+        privileged: bool,
+        change: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
         self.claim()?;
         let mut commits = 0;
 
@@ -425,17 +438,27 @@ impl FileSystem {
             }
             let wanted = blocks.saturating_add(tree.blocks_for_items(items));
             let full = tree.dirty_nodes() >= self.dirty_nodes_max;
-            let ready = !(full && commits == 0) && tree.ensure(wanted, privileged)?;
-            if ready {
+            tree.space.unpromise(promised);
+            let ready = match full && commits == 0 {
+                true => Ok(false),
+                false => tree.ensure(wanted, privileged),
+            };
+            if ready == Ok(true) {
                 tree.begin();
-                break match change(&mut tree) {
+                let result = match change(&mut tree) {
                     Ok(value) => tree.finish().map(|()| value),
                     Err(error) => {
                         tree.abort();
                         Err(error)
                     }
                 };
+                if result.is_err() {
+                    tree.space.promise(promised);
+                }
+                break result;
             }
+            tree.space.promise(promised);
+            ready?;
             drop(tree);
             // What a transaction frees may be used once no superblock copy names a state that
             // used it, two states later.

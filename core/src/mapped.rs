@@ -219,14 +219,7 @@ impl FileSystem {
         if blocks == 0 {
             return Ok(pieces);
         }
-        self.unreserve(reserved);
-        let placed = match self.place_range(number, block, end, privileged) {
-            Ok(placed) => placed,
-            Err(error) => {
-                self.tree.write().space.promise(reserved);
-                return Err(error);
-            }
-        };
+        let placed = self.place_range(number, block, end, reserved, privileged)?;
         for piece in &placed {
             let blocks = InFlight {
                 block: piece.logical,
@@ -235,8 +228,9 @@ impl FileSystem {
                 in_place: piece.in_place,
             };
             if let Err(error) = pieces.try_push(blocks) {
-                self.give_back(&placed);
+                // In this order, so that nobody else gets them.
                 self.tree.write().space.promise(reserved);
+                self.give_back(&placed);
                 return Err(error.into());
             }
         }

@@ -228,7 +228,7 @@ impl FileSystem {
         }
         let mut placed = match spans.is_empty() {
             true => Vec::new(),
-            false => self.place(&spans, &survey, items, privileged)?,
+            false => self.place(&spans, &survey, items, 0, privileged)?,
         };
         let result = self.fill(&mut placed, writes, before).and_then(|()| {
             let new = self.items_for_new(&placed);
@@ -284,19 +284,21 @@ impl FileSystem {
     }
 
     /// Allocates blocks for all spans: their own unwritten ones, others in flight. What `items`
-    /// and the new extents will take must be free too.
+    /// and the new extents will take must be free too. Of the blocks that are promised `promised` are for
+    /// them, and stay promised on error.
     fn place(
         &self,
         spans: &[Span],
         survey: &Survey,
         items: u64,
+        promised: u64,
         privileged: bool,
     ) -> Result<Vec<Placed>> {
         let blocks: u64 = spans.iter().map(|span| span.to - span.from).sum();
         let needed = blocks.saturating_sub(survey.unwritten);
         let new = extent::items_for_new(&self.reader(), blocks, spans.len() as u64 + 2);
         let privileged = privileged || needed == 0;
-        self.operation_with_blocks(items + new, needed, privileged, |tree| {
+        self.operation_as_promised(items + new, needed, promised, privileged, |tree| {
             let mut placed = Vec::new();
             for span in spans {
                 place_span(tree, span.object, span.from, span.to, &mut placed)?;
@@ -305,12 +307,14 @@ impl FileSystem {
         })
     }
 
-    /// Allocates blocks for `from..to` of `object`, as the first step of a write.
+    /// Allocates blocks for `from..to` of `object`, as the first step of a write: `promised` of those that
+    /// are promised, which they stay on error, and others.
     pub(crate) fn place_range(
         &self,
         object: u64,
         from: u64,
         to: u64,
+        promised: u64,
         privileged: bool,
     ) -> Result<Vec<Placed>> {
         let span = Span { object, from, to };
@@ -319,7 +323,7 @@ impl FileSystem {
             let survey = Survey::read(&tree, object, from, to, u64::MAX)?;
             (survey, survey.items(&tree))
         };
-        self.place(&[span], &survey, items, privileged)
+        self.place(&[span], &survey, items, promised, privileged)
     }
 
     /// Gives back the blocks of a write that did not come to be.
