@@ -6,6 +6,8 @@
 
 /* The pause after a step when there is more to do. */
 #define STEP_PAUSE (HZ / 100 ?: 1)
+/* That when there was no space or no memory for it. */
+#define LACK_PAUSE (10 * HZ)
 /* How long after a put the work begins: vectors seldom come alone. */
 #define KICK_DELAY (HZ / 2)
 #define COLLECTIONS_AT_ONCE 64
@@ -75,7 +77,7 @@ void vexfs_index_work(struct work_struct *work)
 	struct vexfs_super *super = container_of(work, struct vexfs_super, index_work.work);
 	struct super_block *sb = super->sb;
 	struct numbers numbers = { .after = super->index_after };
-	bool more;
+	bool more, lacks = false;
 	u32 i;
 
 	if (super->options.preload && !super->preloaded) {
@@ -101,6 +103,7 @@ void vexfs_index_work(struct work_struct *work)
 			trace_vexfs_index_build(sb->s_dev, numbers.list[i], &done);
 			super->index_left_yet += done.left;
 		} else if (error != -ENOENT) {
+			lacks |= error == -ENOSPC || error == -ENOMEM;
 			vexfs_check(sb, error, "graph of collection", numbers.list[i]);
 		}
 	}
@@ -115,6 +118,8 @@ void vexfs_index_work(struct work_struct *work)
 	smp_store_release(&super->index_at_work, false);
 	if (more || super->index_left)
 		queue_delayed_work(vexfs_unbound_queue, &super->index_work, STEP_PAUSE);
+	else if (lacks)
+		queue_delayed_work(vexfs_unbound_queue, &super->index_work, LACK_PAUSE);
 }
 
 void vexfs_index_kick(struct vexfs_super *super)
