@@ -290,12 +290,13 @@ fn a_block_that_changes_hands_between_lookup_and_read_is_looked_up_again() {
     assert!(buffer[4096..] == [1; 4096] || buffer[4096..] == [2; 4096]);
 }
 
-/// Lets the other threads end when one has failed.
+type Once = Box<dyn FnOnce() + Send>;
+
 /// A device that does something once, with the next write, before it.
 #[derive(Clone)]
 struct Interposed {
     memory: Memory,
-    next: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    next: Arc<Mutex<Option<Once>>>,
 }
 
 impl BlockDevice for Interposed {
@@ -352,6 +353,7 @@ fn a_small_file_that_moves_into_a_block_loses_nothing_written_meanwhile() {
     audit(&fs);
 }
 
+/// Lets the other threads end when one has failed.
 struct StopAtPanic<'a>(&'a AtomicBool);
 
 impl Drop for StopAtPanic<'_> {
