@@ -217,8 +217,7 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
-    let count = where_slow(500, 1500) as usize;
-    put(&mounted.directory.join("f"), collection, &vectors(1, count));
+    put(&mounted.directory.join("f"), collection, &vectors(1, 1500));
     let rebuild = || {
         let mut rebuild = uapi::CollectionMaintain::new();
         (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);
