@@ -611,7 +611,7 @@ static int vexfs_reconfigure(struct fs_context *fc)
 	int error;
 
 	sync_filesystem(sb);
-	/* What damage or a failure led to is done, whatever is asked for now. */
+	/* Writing may be about to end for damage or a failure: that comes first. */
 	flush_work(&super->shut_down);
 	was_read_only = vexfs_is_read_only(sb);
 	read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : was_read_only;

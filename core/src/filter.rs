@@ -105,6 +105,7 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    /// Of a request for which nothing was found out: `findings` were just made, or reset after another.
     pub fn new(
         fs: &'a FileSystem,
         filter: &'a Filter<'a>,
@@ -112,7 +113,6 @@ impl<'a> Judge<'a> {
         scope: u64,
         findings: &'a mut Findings,
     ) -> Self {
-        findings.reset();
         let open = filter.is_empty() && !caller.is_restricted() && scope == ROOT_INODE;
         Self { fs, filter, caller, scope, findings, error: None, open }
     }
