@@ -12,7 +12,7 @@ use crate::layout::{
     CHILD_BYTES, ITEM_HEADER_BYTES, NODE_HEADER_BYTES, NODE_MAGIC, TREE_LEVELS_MAX,
 };
 use alloc::boxed::Box;
-use vexfs_memory::zeroed_bytes;
+use vexfs_memory::{copied_bytes, zeroed_bytes};
 
 const LEVEL_AT: usize = 4;
 const COUNT_AT: usize = 6;
@@ -56,9 +56,7 @@ impl Node {
 
     /// A copy.
     pub fn duplicate(&self) -> Result<Self> {
-        let mut bytes = zeroed_bytes(self.bytes.len())?;
-        copy(&mut bytes, &self.bytes);
-        Ok(Self { bytes })
+        Ok(Self { bytes: copied_bytes(&self.bytes)? })
     }
 
     /// The block's bytes.

@@ -472,28 +472,40 @@ impl Tree {
 
     // Changing.
 
+    /// A node of the open transaction.
+    fn open_node(&self, block: u64) -> Result<&Node> {
+        match self.dirty.get(block) {
+            Some(dirty) => Ok(&dirty.node),
+            None => Err(missing(block)),
+        }
+    }
+
+    /// The same, to be changed with no operation open.
     fn dirty_mut(&mut self, block: u64) -> Result<&mut Node> {
         self.dirty
             .get_mut(block)
             .and_then(|dirty| Shared::get_mut(&mut dirty.node))
-            .ok_or(corrupt(block, "node of the open transaction is missing"))
+            .ok_or(missing(block))
     }
 
-    /// Makes the node that `pointer` names changeable: a copy in a new block, unless the open
-    /// transaction made it, in which case its bytes are saved once for each operation.
+    /// The same, to be changed by the open operation. Its bytes are saved once for each of them.
+    fn change(&mut self, block: u64) -> Result<&mut Node> {
+        let dirty = self.dirty.get_mut(block).ok_or(missing(block))?;
+        if dirty.saved != self.operation {
+            self.undo.try_push(Undo::Changed(block, dirty.node.duplicate()?))?;
+            dirty.saved = self.operation;
+        }
+        Shared::get_mut(&mut dirty.node).ok_or(missing(block))
+    }
+
+    /// Makes the node that `pointer` names one of the open transaction, by a copy in a new block if it is
+    /// not. Returns where it is.
     fn make_dirty(&mut self, pointer: &BlockPointer) -> Result<BlockPointer> {
-        self.undo.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        let operation = self.operation;
         if pointer.generation == self.state.generation {
-            if let Some(dirty) = self.dirty.get_mut(pointer.block) {
-                if dirty.saved != operation {
-                    let before = dirty.node.duplicate()?;
-                    dirty.saved = operation;
-                    self.undo.try_push(Undo::Changed(pointer.block, before))?;
-                }
-                return Ok(*pointer);
-            }
-            return Err(corrupt(pointer.block, "pointer into a transaction to come"));
+            return match self.dirty.get(pointer.block) {
+                Some(_) => Ok(*pointer),
+                None => Err(corrupt(pointer.block, "pointer into a transaction to come")),
+            };
         }
         let node = self.node(pointer)?.duplicate()?;
         let copy = self.add_node(node)?;
@@ -545,14 +557,14 @@ impl Tree {
         let mut pointer = self.make_dirty(&self.state.root.clone())?;
         self.state.root = pointer;
         while pointer.level > level.saturating_add(1) {
-            let node = self.dirty_mut(pointer.block)?;
+            let node = self.open_node(pointer.block)?;
             let at = node.child_for(low);
             let child = node.child(at);
             if child.level.checked_add(1) != Some(pointer.level) {
                 return Err(corrupt(child.block, "child of a wrong level"));
             }
             let child = self.make_dirty(&child)?;
-            self.dirty_mut(pointer.block)?.set_child(at, &child);
+            self.change(pointer.block)?.set_child(at, &child);
             pointer = child;
         }
         let leaf = self.new_node(0)?;
@@ -562,7 +574,7 @@ impl Tree {
             node.insert_child(0, low, &empty);
             empty = self.add_node(node)?;
         }
-        let node = self.dirty_mut(pointer.block)?;
+        let node = self.change(pointer.block)?;
         let at = node.child_for(low);
         node.set_child(at, &empty);
         Ok(())
@@ -583,15 +595,15 @@ impl Tree {
     /// Splits the dirty inner node at `at` of the dirty node `parent`, which has room.
     fn split_inner(&mut self, parent: u64, at: usize, block: u64) -> Result<()> {
         let (level, half) = {
-            let node = self.dirty_mut(block)?;
+            let node = self.open_node(block)?;
             (node.level(), node.count() / 2)
         };
         let mut right = self.new_node(level)?;
-        let node = self.dirty_mut(block)?;
+        let node = self.change(block)?;
         let separator = node.key(half);
         node.move_tail(half, &mut right);
         let pointer = self.add_node(right)?;
-        self.dirty_mut(parent)?.insert_child(at + 1, separator, &pointer);
+        self.change(parent)?.insert_child(at + 1, separator, &pointer);
         Ok(())
     }
 
@@ -603,7 +615,7 @@ impl Tree {
         let mut pointer = self.make_dirty(&self.state.root.clone())?;
         self.state.root = pointer;
         if let Some(bytes) = room {
-            let root = self.dirty_mut(pointer.block)?;
+            let root = self.open_node(pointer.block)?;
             let full = if root.level() > 0 {
                 root.count() >= root.children_max()
             } else {
@@ -624,7 +636,7 @@ impl Tree {
         let (mut low, mut high) = (Key::MIN, None);
         loop {
             let block = pointer.block;
-            let node = self.dirty_mut(block)?;
+            let node = self.open_node(block)?;
             if !node.lies_within(low, high) {
                 return Err(out_of_place(block));
             }
@@ -634,25 +646,25 @@ impl Tree {
                 }
                 return Ok(depth);
             }
-            let node = self.dirty_mut(block)?;
             let mut at = node.child_for(key);
-            let child = node.child(at);
-            if child.level.checked_add(1) != Some(pointer.level) {
-                return Err(corrupt(child.block, "child of a wrong level"));
+            let named = node.child(at);
+            if named.level.checked_add(1) != Some(pointer.level) {
+                return Err(corrupt(named.block, "child of a wrong level"));
             }
-            let mut child = self.make_dirty(&child)?;
-            let node = self.dirty_mut(block)?;
-            node.set_child(at, &child);
+            let mut child = self.make_dirty(&named)?;
+            if child != named {
+                self.change(block)?.set_child(at, &child);
+            }
             if room.is_some() && child.level > 0 {
-                let below = self.dirty_mut(child.block)?;
+                let below = self.open_node(child.block)?;
                 if below.count() >= below.children_max() {
                     self.split_inner(block, at, child.block)?;
-                    let node = self.dirty_mut(block)?;
+                    let node = self.open_node(block)?;
                     at = node.child_for(key);
                     child = node.child(at);
                 }
             }
-            let node = self.dirty_mut(block)?;
+            let node = self.open_node(block)?;
             low = node.key(at);
             high = if at + 1 < node.count() { Some(node.key(at + 1)) } else { high };
             match path.get_mut(depth) {
@@ -674,14 +686,15 @@ impl Tree {
         let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
         let depth = self.descend(key, Some(bytes), &mut path)?;
         let leaf = path.get(depth).map_or(0, |step| step.0);
-        let node = self.dirty_mut(leaf)?;
+        let node = self.open_node(leaf)?;
         let at = match node.search(key) {
             Ok(_) => return Err(Error::Exists),
             Err(at) => at,
         };
         if node.free_bytes() >= bytes {
+            let node = self.change(leaf)?;
             node.insert_item(at, key, length);
-            return Ok(self.dirty_mut(leaf)?.item_mut(at));
+            return Ok(node.item_mut(at));
         }
         // Not enough room: split, so that the halves with the new item come out alike in size, or
         // with the new item alone on the right when it comes last (a run of rising keys then fills
@@ -691,15 +704,15 @@ impl Tree {
         };
         let split = split_point(node, at, bytes);
         let mut right = self.new_node(0)?;
-        let node = self.dirty_mut(leaf)?;
+        let node = self.change(leaf)?;
         let leads = split.new_goes_right && split.first_right == at;
         let separator = if leads { key } else { node.key(split.first_right) };
         node.move_tail(split.first_right, &mut right);
         let pointer = self.add_node(right)?;
-        self.dirty_mut(parent)?.insert_child(slot + 1, separator, &pointer);
+        self.change(parent)?.insert_child(slot + 1, separator, &pointer);
         let (block, at) =
             if split.new_goes_right { (pointer.block, at - split.first_right) } else { (leaf, at) };
-        let node = self.dirty_mut(block)?;
+        let node = self.change(block)?;
         if node.free_bytes() < bytes {
             return Err(corrupt(block, "split made no room"));
         }
@@ -711,9 +724,9 @@ impl Tree {
     pub fn get_mut(&mut self, key: Key) -> Result<&mut [u8]> {
         let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
         let depth = self.descend(key, None, &mut path)?;
-        let node = self.dirty_mut(path.get(depth).map_or(0, |step| step.0))?;
-        match node.search(key) {
-            Ok(at) => Ok(node.item_mut(at)),
+        let leaf = path.get(depth).map_or(0, |step| step.0);
+        match self.open_node(leaf)?.search(key) {
+            Ok(at) => Ok(self.change(leaf)?.item_mut(at)),
             Err(_) => Err(Error::NotFound),
         }
     }
@@ -754,9 +767,9 @@ impl Tree {
         let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
         let depth = self.descend(last, None, &mut path)?;
         let leaf = path.get(depth).map_or(0, |step| step.0);
-        let node = self.dirty_mut(leaf)?;
+        let node = self.open_node(leaf)?;
         match (node.search(first), node.search(last)) {
-            (Ok(first), Ok(last)) => node.remove_items(first..last + 1),
+            (Ok(first), Ok(last)) => self.change(leaf)?.remove_items(first..last + 1),
             _ => return Err(Error::NotFound),
         }
         // Merge what has become small with a neighbour, from the leaf upwards.
@@ -774,7 +787,7 @@ impl Tree {
             if root.level == 0 {
                 return Ok(());
             }
-            let node = self.dirty_mut(root.block)?;
+            let node = self.open_node(root.block)?;
             if node.count() != 1 {
                 return Ok(());
             }
@@ -788,7 +801,7 @@ impl Tree {
     /// fit into one node with room to spare. Returns whether it did.
     fn merge(&mut self, parent: u64, slot: usize) -> Result<bool> {
         let room = self.block_bytes() - crate::layout::NODE_HEADER_BYTES;
-        let node = self.dirty_mut(parent)?;
+        let node = self.open_node(parent)?;
         let (count, child) = (node.count(), node.child(slot));
         let left = slot.checked_sub(1).map(|at| node.child(at));
         let right = (slot + 1 < count).then(|| node.child(slot + 1));
@@ -802,20 +815,20 @@ impl Tree {
                 continue;
             }
             let (low, high) = if first == slot { (child, neighbour) } else { (neighbour, child) };
-            let node = self.dirty_mut(parent)?;
+            let node = self.open_node(parent)?;
             let (from, between) = (node.key(first), node.key(first + 1));
             let low = self.make_dirty(&low)?;
             let high = self.make_dirty(&high)?;
             // The right node is emptied into the left one. It is taken out of the table for that,
             // so that both can be borrowed.
-            let mut source = self.dirty_mut(high.block)?.duplicate()?;
-            if !self.dirty_mut(low.block)?.lies_within(from, Some(between))
+            let mut source = self.open_node(high.block)?.duplicate()?;
+            if !self.open_node(low.block)?.lies_within(from, Some(between))
                 || !source.lies_within(between, None)
             {
                 return Err(out_of_place(high.block));
             }
-            source.move_tail(0, self.dirty_mut(low.block)?);
-            let node = self.dirty_mut(parent)?;
+            source.move_tail(0, self.change(low.block)?);
+            let node = self.change(parent)?;
             node.set_child(first, &low);
             node.remove_child(first + 1);
             self.drop_node(high.block)?;
@@ -823,6 +836,10 @@ impl Tree {
         }
         Ok(false)
     }
+}
+
+fn missing(block: u64) -> Error {
+    corrupt(block, "node of the open transaction is missing")
 }
 
 fn out_of_place(block: u64) -> Error {

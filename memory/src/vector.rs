@@ -118,18 +118,46 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
 
 /// A zeroed byte buffer of `length` bytes.
 pub fn zeroed_bytes(length: usize) -> Result<Box<[u8]>, OutOfMemory> {
+    // SAFETY: the memory is zeroed, or there is none.
+    unsafe { filled_bytes(length, |layout| alloc::alloc::alloc_zeroed(layout)) }
+}
+
+/// A copy of `bytes`.
+pub fn copied_bytes(bytes: &[u8]) -> Result<Box<[u8]>, OutOfMemory> {
+    let copy = |layout| {
+        // SAFETY: `filled_bytes` asks for memory of a size above zero only. What there is has the
+        // length of `bytes`, which lies elsewhere.
+        unsafe {
+            let pointer = alloc::alloc::alloc(layout);
+            if !pointer.is_null() {
+                ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len());
+            }
+            pointer
+        }
+    };
+    // SAFETY: all of the memory has been written, or there is none.
+    unsafe { filled_bytes(bytes.len(), copy) }
+}
+
+/// A byte buffer of `length` bytes, by `allocate` unless it is empty.
+///
+/// # Safety
+/// `allocate` returns memory of the global allocator with the layout that it is given (whose size is
+/// above zero), all of it written, or null.
+unsafe fn filled_bytes(
+    length: usize,
+    allocate: impl FnOnce(Layout) -> *mut u8,
+) -> Result<Box<[u8]>, OutOfMemory> {
     let layout = Layout::array::<u8>(length).map_err(|_| OutOfMemory)?;
-    let pointer = if length == 0 {
-        ptr::NonNull::<u8>::dangling().as_ptr()
-    } else {
-        // SAFETY: the layout has a size above zero.
-        unsafe { alloc::alloc::alloc_zeroed(layout) }
+    let pointer = match length {
+        0 => ptr::NonNull::<u8>::dangling().as_ptr(),
+        _ => allocate(layout),
     };
     if pointer.is_null() {
         return Err(OutOfMemory);
     }
-    // SAFETY: `length` zeroed bytes of the global allocator with the layout of `[u8]` (or a
-    // dangling pointer for none) are a valid boxed slice.
+    // SAFETY: `length` bytes of the global allocator with the layout of `[u8]`, written by the caller's
+    // word (or a dangling pointer for none), are a valid boxed slice.
     Ok(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(pointer, length)) })
 }
 
@@ -165,5 +193,7 @@ mod tests {
         assert!(zeroed_bytes(4096).unwrap().iter().all(|b| *b == 0));
         assert_eq!(zeroed_bytes(0).unwrap().len(), 0);
         assert_eq!(zeroed_bytes(usize::MAX), Err(OutOfMemory));
+        assert_eq!(*copied_bytes(&[1, 2, 3]).unwrap(), [1, 2, 3]);
+        assert_eq!(copied_bytes(&[]).unwrap().len(), 0);
     }
 }
