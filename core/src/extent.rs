@@ -291,6 +291,17 @@ impl Survey {
         Ok(survey)
     }
 
+    /// What so many blocks cost to replace at most.
+    pub fn most(tree: &Tree, blocks: u64) -> Self {
+        Self {
+            extents: blocks,
+            item_bytes: blocks.saturating_mul(tree.item_bytes_max() as u64),
+            shared: blocks,
+            groups: blocks.saturating_mul(2),
+            ..Default::default()
+        }
+    }
+
     /// Bytes of the extents' items.
     pub fn item_bytes(&self) -> u64 {
         self.item_bytes
@@ -565,6 +576,41 @@ pub(crate) fn insert(tree: &mut Tree, object: u64, new: &Extent, checksums: &[u3
         done += length;
     }
     Ok(())
+}
+
+/// Puts `new`, which is written, in the place of one written extent of the very same logical blocks and
+/// frees that one's. False, and nothing is done, where it is not as simple as that.
+pub(crate) fn replace(
+    tree: &mut Tree,
+    object: u64,
+    new: &Extent,
+    checksums: &[u32],
+) -> Result<bool> {
+    let key = Key::new(object, Kind::Extent, new.logical);
+    let Some(mut item) = tree.previous(key)? else { return Ok(false) };
+    if item.key() != key {
+        return Ok(false);
+    }
+    let (old, _) = Extent::decode(tree, key, &item)?;
+    let alike = old.is_written() && !old.may_be_shared() && old.length == new.length;
+    // What lies before may be joined.
+    if !alike || checksums.len() as u64 != new.length || !item.retreat() {
+        return Ok(false);
+    }
+    if item.key().is(object, Kind::Extent) {
+        let (before, _) = Extent::decode(tree, item.key(), &item)?;
+        if before.end() > new.logical || before.block + before.length == new.block {
+            return Ok(false);
+        }
+    }
+    let item = tree.get_mut(key)?;
+    let (start, rest) = item.split_at_mut_checked(HEAD_BYTES).unwrap_or((&mut [], &mut []));
+    crate::bytes::copy(start, new.head().as_bytes());
+    for (place, sum) in rest.as_chunks_mut().0.iter_mut().zip(checksums) {
+        *place = sum.to_le_bytes();
+    }
+    free(tree, &old)?;
+    Ok(true)
 }
 
 /// Turns the logical blocks of `piece`, unwritten in exactly the blocks it names, into nothing, so

@@ -13,16 +13,19 @@ use crate::file::{add_blocks, end_of, load_file};
 use crate::filesystem::FileSystem;
 use crate::host::Timestamp;
 use crate::inline;
+use crate::inode::Inode;
 use crate::key::OFFSET_MAX;
 use crate::layout::FILE_BYTES_MAX;
 use crate::shared;
 use crate::space::Run;
-use crate::stream::{Placed, WRITE_BYTES_MAX, install};
+use crate::stream::{Placed, WRITE_BYTES_MAX, install, items_for_new};
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
 
 /// Blocks that one call maps at most.
 const MAP_BLOCKS_MAX: u64 = 1024;
+/// Blocks that are put in the place of others without a look at those before.
+const BLOCKS_UNSEEN_MAX: u64 = 16;
 /// Extents that are listed under one lock.
 const LIST_STEP: usize = 64;
 
@@ -251,21 +254,15 @@ impl FileSystem {
     ) -> Result<()> {
         end_of(size.unwrap_or(0), 0)?;
         let mut placed: Vec<Placed> = Vec::new();
-        let mut survey = Survey::default();
-        let inode = load_file(&self.reader(), number)?;
-        if inline::is_inline(&inode) && pieces.iter().all(|piece| piece.blocks.block > 0) {
-            self.outline(number, true)?;
-        }
+        let (mut total, log2) = (0, self.block_log2());
         for Completion { blocks, checksums } in pieces {
             if checksums.len() as u64 != blocks.blocks {
                 return Err(Error::Invalid("one checksum for each block"));
             }
-            let tree = self.reader();
-            let to = blocks.block.saturating_add(blocks.blocks);
-            if to > FILE_BYTES_MAX >> tree.state.block_log2 {
+            if blocks.block.saturating_add(blocks.blocks) > FILE_BYTES_MAX >> log2 {
                 return Err(Error::FileTooBig);
             }
-            survey.add(&Survey::read(&tree, number, blocks.block, to, u64::MAX)?);
+            total += blocks.blocks;
             let mut sums = Vec::new();
             sums.try_extend(checksums)?;
             placed.try_push(Placed {
@@ -276,15 +273,38 @@ impl FileSystem {
                 checksums: sums,
             })?;
         }
-        let replaced = survey.items(&self.reader());
-        let items = replaced + self.items_for_new(&placed);
-        self.change_file(number, items + 2, true, |tree, inode| {
+        let items = {
+            let tree = self.reader();
+            let new = items_for_new(&tree, &placed) + 2;
+            let most = Survey::most(&tree, total).items(&tree) + new;
+            // What is there is looked at only where it matters.
+            if total <= BLOCKS_UNSEEN_MAX && tree.has_room(tree.blocks_for_items(most)) {
+                most
+            } else {
+                let mut survey = Survey::default();
+                for piece in &placed {
+                    let to = piece.logical + piece.run.length;
+                    survey.add(&Survey::read(&tree, number, piece.logical, to, u64::MAX)?);
+                }
+                survey.items(&tree) + new
+            }
+        };
+        let stays_inline = |inode: &Inode| {
+            inline::is_inline(inode) && placed.iter().all(|piece| piece.logical > 0)
+        };
+        while !self.change_file(number, items, true, |tree, inode| {
+            if stays_inline(inode) {
+                return Ok(false);
+            }
             let growth = install(tree, &placed)?;
             inline::drop_item(tree, number, inode)?;
             add_blocks(inode, number, growth)?;
             inode.size = inode.size.max(size.unwrap_or(0));
-            Ok(())
-        })
+            Ok(true)
+        })? {
+            self.outline(number, true)?;
+        }
+        Ok(())
     }
 
     /// Makes `bytes` the whole of a small file that has no extents. As with [`FileSystem::complete`]

@@ -34,6 +34,16 @@ pub(crate) struct BlockPointer {
     pub level: u8,
 }
 
+/// `Ok` with the place of a key in a node, or `Err` with the place where it would be.
+pub(crate) type Slot = core::result::Result<usize, usize>;
+
+/// How a full leaf is split for a new item.
+pub(crate) struct Split {
+    /// The first of the present items that goes right.
+    pub first_right: usize,
+    pub new_goes_right: bool,
+}
+
 /// The bytes of one node.
 pub(crate) struct Node {
     bytes: Box<[u8]>,
@@ -64,9 +74,9 @@ impl Node {
         &self.bytes
     }
 
-    /// Makes this node's bytes those of `other`.
-    pub fn restore(&mut self, other: &Node) {
-        copy(&mut self.bytes, &other.bytes);
+    /// Puts back bytes that were the node's from `at` on.
+    pub fn restore_bytes(&mut self, at: usize, bytes: &[u8]) {
+        copy(self.bytes.get_mut(at..).unwrap_or_default(), bytes);
     }
 
     /// Checks everything that the other methods rely on, and that this is the node that `pointer`
@@ -173,8 +183,8 @@ impl Node {
         starts && high.is_none_or(|high| self.key(last) < high)
     }
 
-    /// `Ok` with the place of `key`, or `Err` with the place where it would be.
-    pub fn search(&self, key: Key) -> core::result::Result<usize, usize> {
+    /// Looks for the place of `key`.
+    pub fn search(&self, key: Key) -> Slot {
         let entry_bytes = self.entry_bytes();
         let entries = self.bytes.get(NODE_HEADER_BYTES..).unwrap_or_default();
         // No branch that depends on what is compared: which way it goes cannot be foretold.
@@ -341,6 +351,40 @@ impl Node {
         let to = self.header_at(range.start);
         shift(&mut self.bytes, headers, to);
         self.set_count(count.saturating_sub(range.len()));
+    }
+
+    /// The split that leaves both halves, the new item of `bytes` (with its head) before item `at`
+    /// among them, most alike; or the new item alone on the right when it comes last. Both halves fit:
+    /// no item takes more than half of a leaf (see [`item_bytes_max`]).
+    pub fn split_point(&self, at: usize, bytes: usize) -> Split {
+        let count = self.count();
+        let mut best = Split { first_right: count, new_goes_right: true };
+        if at == count {
+            return best;
+        }
+        let total = self.used_bytes() + bytes;
+        let capacity = self.used_bytes() + self.free_bytes();
+        let (mut left, mut best_off) = (0, usize::MAX);
+        for taken in 1..=count {
+            // The left half is the first `taken` items, counting the new one.
+            let new_goes_right = taken <= at;
+            left += match taken.cmp(&(at + 1)) {
+                core::cmp::Ordering::Less => self.item_bytes(taken - 1),
+                core::cmp::Ordering::Equal => bytes,
+                core::cmp::Ordering::Greater => self.item_bytes(taken - 2),
+            };
+            let off = (2 * left).abs_diff(total);
+            if left <= capacity && total - left <= capacity && off < best_off {
+                let first_right = if new_goes_right { taken } else { taken - 1 };
+                (best, best_off) = (Split { first_right, new_goes_right }, off);
+            }
+        }
+        best
+    }
+
+    /// What item `at` takes of the node.
+    fn item_bytes(&self, at: usize) -> usize {
+        self.item(at).len() + ITEM_HEADER_BYTES
     }
 
     /// Moves the items or children from `first` on to the end of `other`, which has room.

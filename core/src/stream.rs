@@ -231,7 +231,7 @@ impl FileSystem {
             false => self.place(&spans, &survey, items, 0, privileged)?,
         };
         let result = self.fill(&mut placed, writes, before).and_then(|()| {
-            let new = self.items_for_new(&placed);
+            let new = items_for_new(&self.reader(), &placed);
             let in_place = placed.iter().all(|piece| piece.in_place);
             self.operation(items + new, privileged || in_place, |tree| {
                 let growth = install(tree, &placed)?;
@@ -277,12 +277,6 @@ impl FileSystem {
         Ok(spans)
     }
 
-    /// Places of the tree that naming these blocks changes at most.
-    pub(crate) fn items_for_new(&self, placed: &[Placed]) -> u64 {
-        let blocks = placed.iter().map(|piece| piece.run.length).sum();
-        extent::items_for_new(&self.reader(), blocks, placed.len() as u64)
-    }
-
     /// Allocates blocks for all spans: their own unwritten ones, others in flight. What `items`
     /// and the new extents will take must be free too. Of the blocks that are promised `promised` are for
     /// them, and stay promised on error.
@@ -301,7 +295,7 @@ impl FileSystem {
         self.operation_as_promised(items + new, needed, promised, privileged, |tree| {
             let mut placed = Vec::new();
             for span in spans {
-                place_span(tree, span.object, span.from, span.to, &mut placed)?;
+                place_span(tree, span, survey.unwritten > 0, &mut placed)?;
             }
             Ok(placed)
         })
@@ -471,23 +465,31 @@ impl FileSystem {
     }
 }
 
-/// Finds blocks for `from..to` of `object`.
+/// Places of the tree that naming these blocks changes at most.
+pub(crate) fn items_for_new(tree: &Tree, placed: &[Placed]) -> u64 {
+    let blocks = placed.iter().map(|piece| piece.run.length).sum();
+    extent::items_for_new(tree, blocks, placed.len() as u64)
+}
+
+/// Finds blocks for a span: with `in_place`, its unwritten ones where there are such.
 fn place_span(
     tree: &mut Tree,
-    object: u64,
-    from: u64,
-    to: u64,
+    span: &Span,
+    in_place: bool,
     placed: &mut Vec<Placed>,
 ) -> Result<()> {
+    let Span { object, from, to } = *span;
     let mut unwritten: Vec<Extent> = Vec::new();
-    extent::each(tree, object, from, to, |extent, _| {
-        if extent::is_writable_in_place(extent)
-            && let Some(part) = extent.part(from, to)
-        {
-            unwritten.try_push(part)?;
-        }
-        Ok(true)
-    })?;
+    if in_place {
+        extent::each(tree, object, from, to, |extent, _| {
+            if extent::is_writable_in_place(extent)
+                && let Some(part) = extent.part(from, to)
+            {
+                unwritten.try_push(part)?;
+            }
+            Ok(true)
+        })?;
+    }
     let mut goal = extent::goal(tree, object, from)?;
     let mut at = from;
     let mut next = unwritten.iter();
@@ -523,20 +525,22 @@ pub(crate) fn install(tree: &mut Tree, placed: &[Placed]) -> Result<i64> {
     let mut growth = 0;
     for piece in placed {
         let end = piece.logical.saturating_add(piece.run.length);
-        let generation = if piece.in_place {
-            extent::take_unwritten(tree, piece.object, piece.logical, piece.run)?
-        } else {
-            growth += piece.run.length as i64 - clear(tree, piece.object, piece.logical, end)?;
-            tree.space.adopt(piece.run)?;
-            tree.generation()
-        };
-        let new = Extent {
+        let mut new = Extent {
             logical: piece.logical,
             block: piece.run.start,
             length: piece.run.length,
-            generation,
+            generation: tree.generation(),
             flags: 0,
         };
+        if piece.in_place {
+            new.generation = extent::take_unwritten(tree, piece.object, piece.logical, piece.run)?;
+        } else {
+            tree.space.adopt(piece.run)?;
+            if extent::replace(tree, piece.object, &new, &piece.checksums)? {
+                continue;
+            }
+            growth += piece.run.length as i64 - clear(tree, piece.object, piece.logical, end)?;
+        }
         extent::insert(tree, piece.object, &new, &piece.checksums)?;
     }
     Ok(growth)

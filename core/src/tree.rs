@@ -16,14 +16,14 @@ use crate::host::{Host, LockClass};
 use crate::key::{Key, Kind};
 use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS, GroupLayout, TREE_LEVELS_MAX};
 use crate::lock::{Lock, ReadGuard};
-use crate::node::{BlockPointer, Node, item_bytes_max};
+use crate::node::{BlockPointer, Node, Slot, item_bytes_max};
 use crate::space::{Run, Space};
 use crate::superblock::Superblock;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::ops::Deref;
-use vexfs_memory::{Shared, Table, TryVec, try_box, zeroed_bytes};
+use vexfs_memory::{Shared, Table, TryVec, copied_bytes, try_box, zeroed_bytes};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A node to read: one of the open transaction, or a clean one.
@@ -107,6 +107,8 @@ enum Undo {
     Made(u64),
     /// The operation changed this node; it was so.
     Changed(u64, Node),
+    /// The operation changed bytes of this node from a place on; they were so.
+    Bytes(u64, usize, Box<[u8]>),
     /// The operation freed this node of the open transaction.
     Dropped(u64, Shared<Node>),
 }
@@ -138,7 +140,24 @@ pub(crate) struct Tree {
 /// Blocks that are made available for one operation at most; none takes more.
 const ENSURE_BLOCKS_MAX: u64 = 16 * GROUP_BLOCKS;
 
-type Path = [(u64, usize); TREE_LEVELS_MAX];
+/// The way down to a leaf.
+struct Path {
+    /// Block, and the child taken; of the leaf, block only.
+    steps: [(u64, usize); TREE_LEVELS_MAX],
+    /// Where the leaf is among them.
+    depth: usize,
+}
+
+impl Path {
+    fn leaf(&self) -> u64 {
+        self.steps.get(self.depth).map_or(0, |step| step.0)
+    }
+
+    /// The node above the one at `depth`, and the place of that among its children.
+    fn above(&self, depth: usize) -> Option<(u64, usize)> {
+        self.steps.get(depth.checked_sub(1)?).copied()
+    }
+}
 
 impl Tree {
     /// A tree in the state `published`. Changes go to the transaction after it.
@@ -388,10 +407,13 @@ impl Tree {
                     self.dirty.remove(block);
                 }
                 Undo::Changed(block, before) => {
-                    if let Some(node) =
-                        self.dirty.get_mut(block).and_then(|dirty| Shared::get_mut(&mut dirty.node))
-                    {
-                        node.restore(&before);
+                    if let Ok(node) = self.dirty_mut(block) {
+                        node.restore_bytes(0, before.bytes());
+                    }
+                }
+                Undo::Bytes(block, at, before) => {
+                    if let Ok(node) = self.dirty_mut(block) {
+                        node.restore_bytes(at, &before);
                     }
                 }
                 Undo::Dropped(block, node) => {
@@ -431,13 +453,9 @@ impl Tree {
     /// transaction may take and, unless `privileged`, a reserve that keeps deleting possible.
     /// `Ok(false)` when a commit would help.
     pub fn ensure(&mut self, blocks: u64, privileged: bool) -> Result<bool> {
-        let closing = self.blocks_to_close();
-        let reserve = if privileged { 0 } else { self.reserve_blocks() };
-        let wanted = blocks.saturating_add(closing).saturating_add(reserve);
+        let wanted = self.wanted(blocks, privileged);
         self.space.unload(wanted.min(ENSURE_BLOCKS_MAX));
-        let taken = self.space.in_flight().saturating_add(self.space.retired_blocks());
-        let free = self.state.blocks_free.saturating_sub(taken);
-        if free >= wanted.saturating_add(self.space.promised()) {
+        if self.has_free(wanted) {
             // The rest is found when it is taken: a promise of a terabyte loads no groups.
             let wanted = wanted.min(ENSURE_BLOCKS_MAX);
             while let Some(number) = self.space.next_to_load(wanted) {
@@ -452,6 +470,23 @@ impl Tree {
             }
         }
         if self.space.has_retired() { Ok(false) } else { Err(Error::NoSpace) }
+    }
+
+    /// Whether so many blocks are free for an operation that is not privileged. They may have to be
+    /// loaded yet.
+    pub fn has_room(&self, blocks: u64) -> bool {
+        self.has_free(self.wanted(blocks, false))
+    }
+
+    fn wanted(&self, blocks: u64, privileged: bool) -> u64 {
+        let reserve = if privileged { 0 } else { self.reserve_blocks() };
+        blocks.saturating_add(self.blocks_to_close()).saturating_add(reserve)
+    }
+
+    fn has_free(&self, wanted: u64) -> bool {
+        let taken = self.space.in_flight().saturating_add(self.space.retired_blocks());
+        let free = self.state.blocks_free.saturating_sub(taken);
+        free >= wanted.saturating_add(self.space.promised())
     }
 
     /// Blocks that closing the transaction may take.
@@ -496,6 +531,18 @@ impl Tree {
             dirty.saved = self.operation;
         }
         Shared::get_mut(&mut dirty.node).ok_or(missing(block))
+    }
+
+    /// The bytes of item `at` of such a node, to be changed by the open operation. No more than they are
+    /// saved.
+    fn change_item(&mut self, block: u64, at: usize) -> Result<&mut [u8]> {
+        let dirty = self.dirty.get_mut(block).ok_or(missing(block))?;
+        let node = Shared::get_mut(&mut dirty.node).ok_or(missing(block))?;
+        if dirty.saved != self.operation {
+            let before = copied_bytes(node.item(at))?;
+            self.undo.try_push(Undo::Bytes(block, node.item_range(at).start, before))?;
+        }
+        Ok(node.item_mut(at))
     }
 
     /// Makes the node that `pointer` names one of the open transaction, by a copy in a new block if it is
@@ -609,9 +656,8 @@ impl Tree {
 
     /// Descends to the leaf for `key`, making every node on the way dirty. With `room`, inner
     /// nodes on the way are left with room for one more child, and there is a parent above the
-    /// leaf if the leaf cannot take `room` bytes. Returns the depth of the leaf in `path`, whose
-    /// entries are (block, child taken).
-    fn descend(&mut self, key: Key, room: Option<usize>, path: &mut Path) -> Result<usize> {
+    /// leaf if the leaf cannot take `room` bytes.
+    fn descend(&mut self, key: Key, room: Option<usize>) -> Result<Path> {
         let mut pointer = self.make_dirty(&self.state.root.clone())?;
         self.state.root = pointer;
         if let Some(bytes) = room {
@@ -631,7 +677,7 @@ impl Tree {
                 }
             }
         }
-        let mut depth = 0;
+        let mut path = Path { steps: [(0, 0); TREE_LEVELS_MAX], depth: 0 };
         // The keys that are left to the node.
         let (mut low, mut high) = (Key::MIN, None);
         loop {
@@ -641,10 +687,10 @@ impl Tree {
                 return Err(out_of_place(block));
             }
             if pointer.level == 0 {
-                if let Some(step) = path.get_mut(depth) {
+                if let Some(step) = path.steps.get_mut(path.depth) {
                     *step = (block, 0);
                 }
-                return Ok(depth);
+                return Ok(path);
             }
             let mut at = node.child_for(key);
             let named = node.child(at);
@@ -667,11 +713,11 @@ impl Tree {
             let node = self.open_node(block)?;
             low = node.key(at);
             high = if at + 1 < node.count() { Some(node.key(at + 1)) } else { high };
-            match path.get_mut(depth) {
+            match path.steps.get_mut(path.depth) {
                 Some(step) => *step = (block, at),
                 None => return Err(corrupt(block, "tree too deep")),
             }
-            depth += 1;
+            path.depth += 1;
             pointer = child;
         }
     }
@@ -679,18 +725,28 @@ impl Tree {
     /// Adds an item of `length` bytes, zeroed, and returns it to be filled. `Exists` if the key is
     /// taken, `TooBig` over [`Tree::item_bytes_max`].
     pub fn insert(&mut self, key: Key, length: usize) -> Result<&mut [u8]> {
+        let (path, found) = self.find_place(key, length)?;
+        match found {
+            Ok(_) => Err(Error::Exists),
+            Err(at) => self.insert_at(&path, at, key, length),
+        }
+    }
+
+    /// The way to the leaf for an item of `length` bytes, which has the room that [`Tree::insert_at`]
+    /// needs, and what [`Node::search`] finds there.
+    fn find_place(&mut self, key: Key, length: usize) -> Result<(Path, Slot)> {
         if length == 0 || length > self.item_bytes_max() {
             return Err(Error::TooBig("tree item"));
         }
+        let path = self.descend(key, Some(length + crate::layout::ITEM_HEADER_BYTES))?;
+        let found = self.open_node(path.leaf())?.search(key);
+        Ok((path, found))
+    }
+
+    fn insert_at(&mut self, path: &Path, at: usize, key: Key, length: usize) -> Result<&mut [u8]> {
         let bytes = length + crate::layout::ITEM_HEADER_BYTES;
-        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
-        let depth = self.descend(key, Some(bytes), &mut path)?;
-        let leaf = path.get(depth).map_or(0, |step| step.0);
+        let leaf = path.leaf();
         let node = self.open_node(leaf)?;
-        let at = match node.search(key) {
-            Ok(_) => return Err(Error::Exists),
-            Err(at) => at,
-        };
         if node.free_bytes() >= bytes {
             let node = self.change(leaf)?;
             node.insert_item(at, key, length);
@@ -699,10 +755,10 @@ impl Tree {
         // Not enough room: split, so that the halves with the new item come out alike in size, or
         // with the new item alone on the right when it comes last (a run of rising keys then fills
         // its leaves).
-        let Some(&(parent, slot)) = depth.checked_sub(1).and_then(|above| path.get(above)) else {
+        let Some((parent, slot)) = path.above(path.depth) else {
             return Err(corrupt(leaf, "full leaf without a parent"));
         };
-        let split = split_point(node, at, bytes);
+        let split = node.split_point(at, bytes);
         let mut right = self.new_node(0)?;
         let node = self.change(leaf)?;
         let leads = split.new_goes_right && split.first_right == at;
@@ -722,11 +778,9 @@ impl Tree {
 
     /// The item under `key`, to change in place. `NotFound` when there is none.
     pub fn get_mut(&mut self, key: Key) -> Result<&mut [u8]> {
-        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
-        let depth = self.descend(key, None, &mut path)?;
-        let leaf = path.get(depth).map_or(0, |step| step.0);
+        let leaf = self.descend(key, None)?.leaf();
         match self.open_node(leaf)?.search(key) {
-            Ok(at) => Ok(self.change(leaf)?.item_mut(at)),
+            Ok(at) => self.change_item(leaf, at),
             Err(_) => Err(Error::NotFound),
         }
     }
@@ -734,14 +788,16 @@ impl Tree {
     /// Inserts the item, or replaces it, with the bytes of `parts` one after another.
     pub fn put(&mut self, key: Key, parts: &[&[u8]]) -> Result<()> {
         let length = parts.iter().map(|part| part.len()).sum();
-        let present = self.get(key)?.map(|item| item.len());
-        let target = match present {
-            Some(old) if old == length => self.get_mut(key)?,
-            Some(_) => {
+        let (path, found) = self.find_place(key, length)?;
+        let target = match found {
+            Ok(at) if self.open_node(path.leaf())?.item(at).len() == length => {
+                self.change_item(path.leaf(), at)?
+            }
+            Ok(_) => {
                 self.remove(key)?;
                 self.insert(key, length)?
             }
-            None => self.insert(key, length)?,
+            Err(at) => self.insert_at(&path, at, key, length)?,
         };
         let mut rest = target;
         for part in parts {
@@ -760,26 +816,19 @@ impl Tree {
     /// Removes the items from that under `first` to that under `last`, which are in one leaf.
     /// `NotFound` when they are not.
     pub fn remove_run(&mut self, first: Key, last: Key) -> Result<()> {
-        // Looked up first, so that a miss copies no nodes.
-        if self.get(last)?.is_none() {
-            return Err(Error::NotFound);
-        }
-        let mut path: Path = [(0, 0); TREE_LEVELS_MAX];
-        let depth = self.descend(last, None, &mut path)?;
-        let leaf = path.get(depth).map_or(0, |step| step.0);
+        let path = self.descend(last, None)?;
+        let leaf = path.leaf();
         let node = self.open_node(leaf)?;
         match (node.search(first), node.search(last)) {
             (Ok(first), Ok(last)) => self.change(leaf)?.remove_items(first..last + 1),
             _ => return Err(Error::NotFound),
         }
         // Merge what has become small with a neighbour, from the leaf upwards.
-        let mut depth = depth;
-        while let Some(above) = depth.checked_sub(1) {
-            let Some(&(parent, slot)) = path.get(above) else { break };
-            if !self.merge(parent, slot)? {
-                break;
-            }
-            depth = above;
+        let mut depth = path.depth;
+        while let Some((parent, slot)) = path.above(depth)
+            && self.merge(parent, slot)?
+        {
+            depth -= 1;
         }
         // A root with a single child makes way for it.
         loop {
@@ -844,44 +893,4 @@ fn missing(block: u64) -> Error {
 
 fn out_of_place(block: u64) -> Error {
     corrupt(block, "keys of a node outside of those that its parent leaves to it")
-}
-
-/// How a full leaf is split for a new item.
-struct Split {
-    /// The first of the present items that goes right.
-    first_right: usize,
-    new_goes_right: bool,
-}
-
-/// The split that leaves both halves, the new item of `bytes` (with its head) before item `at`
-/// among them, most alike; or the new item alone on the right when it comes last. Both halves fit:
-/// no item takes more than half of a leaf (see [`item_bytes_max`]).
-fn split_point(node: &Node, at: usize, bytes: usize) -> Split {
-    let count = node.count();
-    let mut best = Split { first_right: count, new_goes_right: true };
-    if at == count {
-        return best;
-    }
-    let total = node.used_bytes() + bytes;
-    let capacity = node.used_bytes() + node.free_bytes();
-    let (mut left, mut best_off) = (0, usize::MAX);
-    for taken in 1..=count {
-        // The left half is the first `taken` items, counting the new one.
-        let new_goes_right = taken <= at;
-        left += match taken.cmp(&(at + 1)) {
-            core::cmp::Ordering::Less => item_bytes(node, taken - 1),
-            core::cmp::Ordering::Equal => bytes,
-            core::cmp::Ordering::Greater => item_bytes(node, taken - 2),
-        };
-        let off = (2 * left).abs_diff(total);
-        if left <= capacity && total - left <= capacity && off < best_off {
-            let first_right = if new_goes_right { taken } else { taken - 1 };
-            (best, best_off) = (Split { first_right, new_goes_right }, off);
-        }
-    }
-    best
-}
-
-fn item_bytes(node: &Node, at: usize) -> usize {
-    node.item(at).len() + crate::layout::ITEM_HEADER_BYTES
 }

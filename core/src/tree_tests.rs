@@ -6,6 +6,7 @@ use crate::key::{Key, Kind};
 use crate::layout::GROUP_BLOCKS;
 use crate::space::Run;
 use crate::testing::Memory;
+use crate::tree::Tree;
 use crate::{
     Error, FileSystem, FormatOptions, MODE_DIRECTORY, MODE_FILE, NewInode, OpenOptions,
     SetAttributes,
@@ -51,7 +52,7 @@ fn the_tree_agrees_with_a_model_over_commits_failures_and_reopenings() {
         let mut fs = format(&memory, block_log2);
         let free = fs.status().blocks_free;
         let mut rng = Rng(0x9e37_79b9 + seed);
-        let mut model = BTreeMap::new();
+        let mut model: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
         let largest = fs.reader().item_bytes_max() as u64;
         for step in 0..30_000u64 {
             let dense = step / 5000 % 2 == 0;
@@ -65,14 +66,29 @@ fn the_tree_agrees_with_a_model_over_commits_failures_and_reopenings() {
             let fail = rng.below(20) == 0;
             match rng.below(10) {
                 0..5 => {
-                    let result = fs.operation(4, false, |tree| {
+                    // Items are changed in place before and after: nodes change in part and as a whole.
+                    let keys: Vec<Key> = model.range(key..).take(2).map(|(k, _)| *k).collect();
+                    let edited = step % 3 == 0;
+                    let edit = |tree: &mut Tree| -> Result<(), Error> {
+                        for key in keys.iter().filter(|_| edited) {
+                            tree.get_mut(*key)?.iter_mut().for_each(|byte| *byte ^= 0x55);
+                        }
+                        Ok(())
+                    };
+                    let result = fs.operation(8, false, |tree| {
+                        edit(tree)?;
                         tree.put(key, &[&value])?;
+                        edit(tree)?;
+                        edit(tree)?;
                         if fail { Err(Error::Busy) } else { Ok(()) }
                     });
                     if fail {
                         assert_eq!(result, Err(Error::Busy));
                     } else {
                         result.unwrap();
+                        for key in keys.iter().filter(|_| edited) {
+                            model.get_mut(key).unwrap().iter_mut().for_each(|byte| *byte ^= 0x55);
+                        }
                         model.insert(key, value);
                     }
                 }
