@@ -28,18 +28,17 @@ struct direct_io {
 };
 
 struct vexfs_direct {
+	/* Also the memory that the other two are in. */
+	struct vexfs_piece *pieces;
 	struct page **pages;
 	unsigned int count;
 	u32 *sums;
-	struct vexfs_piece *pieces;
 };
 
 static void direct_free(struct vexfs_direct *direct)
 {
 	while (direct->count)
 		__free_page(direct->pages[--direct->count]);
-	kvfree(direct->pages);
-	kvfree(direct->sums);
 	kvfree(direct->pieces);
 }
 
@@ -49,22 +48,23 @@ static int direct_allocate(struct vexfs_direct *direct, struct inode *inode, siz
 	unsigned int blocks = bytes >> inode->i_blkbits;
 
 	direct->count = 0;
-	direct->pages = kvcalloc(pages, sizeof(struct page *), GFP_KERNEL);
-	direct->sums = kvcalloc(blocks, sizeof(u32), GFP_KERNEL);
-	direct->pieces = kvcalloc(blocks, sizeof(struct vexfs_piece), GFP_KERNEL);
-	if (!direct->pages || !direct->sums || !direct->pieces)
-		goto no_memory;
+	/* Small: at most DIRECT_BYTES go through at once. */
+	direct->pieces = kvmalloc(blocks * (sizeof(*direct->pieces) + sizeof(*direct->sums)) +
+				  pages * sizeof(*direct->pages), GFP_KERNEL);
+	if (!direct->pieces)
+		return -ENOMEM;
+	direct->pages = (struct page **)(direct->pieces + blocks);
+	direct->sums = (u32 *)(direct->pages + pages);
 	while (direct->count < pages) {
 		struct page *page = alloc_page(GFP_KERNEL);
 
-		if (!page)
-			goto no_memory;
+		if (!page) {
+			direct_free(direct);
+			return -ENOMEM;
+		}
 		direct->pages[direct->count++] = page;
 	}
 	return 0;
-no_memory:
-	direct_free(direct);
-	return -ENOMEM;
 }
 
 static void direct_begin(struct direct_io *io)
