@@ -21,6 +21,7 @@ use rustix::process::{Gid, Uid};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -339,8 +340,11 @@ fn random_commands_do_no_harm(mounted: &Mounted) {
     // It still is what it was.
     let directory = File::open(root).expect("open");
     let wanted = Search { collection: about.collection, k: 64, hits_max: 64, ..Search::new() };
-    let answer = commands::search(&directory, wanted, &[0; VECTOR_BYTES], b"", 0).expect("search");
-    assert!(!answer.hits.is_empty());
+    match commands::search(&directory, wanted, &[0; VECTOR_BYTES], b"", 0) {
+        Ok(answer) => assert!(!answer.hits.is_empty()),
+        // Among very many commands was one that dropped it.
+        Err(error) => assert_eq!((error.kind(), rounds > 5000), (ErrorKind::NotFound, true)),
+    }
     drop(directory);
     mounted.cycle();
     let read = fs::read(root.join("f1.txt")).expect("read");

@@ -88,9 +88,9 @@ pub fn sane(number: u32, about: &About, random: &mut SeededRandom, pointer: Poin
             &[12, 16, 24, 32],
             &[EPERM, ENOENT, ENOSPC],
         ),
-        // Of another collection than that of the others.
+        // Of another collection than that of the others, and not by one wrong bit of that either.
         5 => image(
-            CollectionDrop { number: collection + few, ..CollectionDrop::new() },
+            CollectionDrop { number: collection ^ (3 << few), ..CollectionDrop::new() },
             &[],
             &[4, 12],
             &[EPERM, ENOENT, ENOSPC],
