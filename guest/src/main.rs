@@ -10,6 +10,7 @@
 //! where the security module Smack runs.
 
 mod attributes;
+mod calls_32;
 mod collections;
 mod commands;
 mod damage;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         interrupts::TESTS,
         traces::TESTS,
         unloading::TESTS,
+        if calls_32::are_possible() { calls_32::TESTS } else { &[] },
         // A kernel without Smack has nothing for them to meet.
         if labels::smack_runs() { rights::LABEL_TESTS } else { &[] },
     ];

@@ -55,11 +55,11 @@ fn mapped_owners_count(mounted: &Mounted) {
 }
 
 fn smack_users_are_told(mounted: &Mounted) {
-    in_rounds(mounted, "", vexfs_simulation::rounds(6), View::Labelled);
+    in_rounds(mounted, "", vexfs_simulation::rounds(3), View::Labelled);
 }
 
 fn smack_labels_of_the_mount_count(mounted: &Mounted) {
-    in_rounds(mounted, "smackfsroot=Red,smackfsdef=Green", 3, View::Labelled);
+    in_rounds(mounted, "smackfsroot=Red,smackfsdef=Green", 2, View::Labelled);
 }
 
 fn smack_files_have_the_label(mounted: &Mounted) {

@@ -28,7 +28,8 @@ texts() {
     x = from + 17
     for (i = from; i < to; i++) {
       file = directory "/text-" i ".txt"
-      for (w = 0; w < 5 + (i * i * 37) % 3000; w++) {
+      most = i % 8 ? 400 : 3000
+      for (w = 0; w < 5 + (i * i * 37) % most; w++) {
         x = (x * 16807) % 2147483647
         printf "%s ", words[1 + x % 12] >file
       }
