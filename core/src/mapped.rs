@@ -273,38 +273,48 @@ impl FileSystem {
                 checksums: sums,
             })?;
         }
-        let items = {
-            let tree = self.reader();
-            let new = items_for_new(&tree, &placed) + 2;
-            let most = Survey::most(&tree, total).items(&tree) + new;
-            // What is there is looked at only where it matters.
-            if total <= BLOCKS_UNSEEN_MAX && tree.has_room(tree.blocks_for_items(most)) {
-                most
-            } else {
-                let mut survey = Survey::default();
-                for piece in &placed {
-                    let to = piece.logical + piece.run.length;
-                    survey.add(&Survey::read(&tree, number, piece.logical, to, u64::MAX)?);
-                }
-                survey.items(&tree) + new
-            }
-        };
         let stays_inline = |inode: &Inode| {
             inline::is_inline(inode) && placed.iter().all(|piece| piece.logical > 0)
         };
-        while !self.change_file(number, items, true, |tree, inode| {
-            if stays_inline(inode) {
-                return Ok(false);
+        let mut unseen = total <= BLOCKS_UNSEEN_MAX;
+        loop {
+            let items = self.items_to_complete(&placed, total, &mut unseen)?;
+            let done = self.change_file(number, items, true, |tree, inode| {
+                if stays_inline(inode) {
+                    return Ok(false);
+                }
+                let growth = install(tree, &placed)?;
+                inline::drop_item(tree, number, inode)?;
+                add_blocks(inode, number, growth)?;
+                inode.size = inode.size.max(size.unwrap_or(0));
+                Ok(true)
+            });
+            match done {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.outline(number, true)?,
+                // Others have taken space since. What it takes, and no more, may be there.
+                Err(Error::NoSpace) if unseen => unseen = false,
+                Err(error) => return Err(error),
             }
-            let growth = install(tree, &placed)?;
-            inline::drop_item(tree, number, inode)?;
-            add_blocks(inode, number, growth)?;
-            inode.size = inode.size.max(size.unwrap_or(0));
-            Ok(true)
-        })? {
-            self.outline(number, true)?;
         }
-        Ok(())
+    }
+
+    /// Places of the tree that completing these blocks changes at most. What they replace is looked at
+    /// unless it is `unseen`, which it is no more where space is short.
+    fn items_to_complete(&self, placed: &[Placed], total: u64, unseen: &mut bool) -> Result<u64> {
+        let tree = self.reader();
+        let new = items_for_new(&tree, placed) + 2;
+        let most = Survey::most(&tree, total).items(&tree) + new;
+        *unseen &= tree.has_room(tree.blocks_for_items(most));
+        if *unseen {
+            return Ok(most);
+        }
+        let mut survey = Survey::default();
+        for piece in placed {
+            let to = piece.logical + piece.run.length;
+            survey.add(&Survey::read(&tree, piece.object, piece.logical, to, u64::MAX)?);
+        }
+        Ok(survey.items(&tree) + new)
     }
 
     /// Makes `bytes` the whole of a small file that has no extents. As with [`FileSystem::complete`]

@@ -34,9 +34,6 @@ pub(crate) struct BlockPointer {
     pub level: u8,
 }
 
-/// `Ok` with the place of a key in a node, or `Err` with the place where it would be.
-pub(crate) type Slot = core::result::Result<usize, usize>;
-
 /// How a full leaf is split for a new item.
 pub(crate) struct Split {
     /// The first of the present items that goes right.
@@ -183,8 +180,8 @@ impl Node {
         starts && high.is_none_or(|high| self.key(last) < high)
     }
 
-    /// Looks for the place of `key`.
-    pub fn search(&self, key: Key) -> Slot {
+    /// `Ok` with the place of `key`, or `Err` with the place where it would be.
+    pub fn search(&self, key: Key) -> core::result::Result<usize, usize> {
         let entry_bytes = self.entry_bytes();
         let entries = self.bytes.get(NODE_HEADER_BYTES..).unwrap_or_default();
         // No branch that depends on what is compared: which way it goes cannot be foretold.

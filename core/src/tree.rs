@@ -16,7 +16,7 @@ use crate::host::{Host, LockClass};
 use crate::key::{Key, Kind};
 use crate::layout::{GROUP_BITMAP_BYTES, GROUP_BLOCKS, GroupLayout, TREE_LEVELS_MAX};
 use crate::lock::{Lock, ReadGuard};
-use crate::node::{BlockPointer, Node, Slot, item_bytes_max};
+use crate::node::{BlockPointer, Node, item_bytes_max};
 use crate::space::{Run, Space};
 use crate::superblock::Superblock;
 use alloc::boxed::Box;
@@ -725,28 +725,17 @@ impl Tree {
     /// Adds an item of `length` bytes, zeroed, and returns it to be filled. `Exists` if the key is
     /// taken, `TooBig` over [`Tree::item_bytes_max`].
     pub fn insert(&mut self, key: Key, length: usize) -> Result<&mut [u8]> {
-        let (path, found) = self.find_place(key, length)?;
-        match found {
-            Ok(_) => Err(Error::Exists),
-            Err(at) => self.insert_at(&path, at, key, length),
-        }
-    }
-
-    /// The way to the leaf for an item of `length` bytes, which has the room that [`Tree::insert_at`]
-    /// needs, and what [`Node::search`] finds there.
-    fn find_place(&mut self, key: Key, length: usize) -> Result<(Path, Slot)> {
         if length == 0 || length > self.item_bytes_max() {
             return Err(Error::TooBig("tree item"));
         }
-        let path = self.descend(key, Some(length + crate::layout::ITEM_HEADER_BYTES))?;
-        let found = self.open_node(path.leaf())?.search(key);
-        Ok((path, found))
-    }
-
-    fn insert_at(&mut self, path: &Path, at: usize, key: Key, length: usize) -> Result<&mut [u8]> {
         let bytes = length + crate::layout::ITEM_HEADER_BYTES;
+        let path = self.descend(key, Some(bytes))?;
         let leaf = path.leaf();
         let node = self.open_node(leaf)?;
+        let at = match node.search(key) {
+            Ok(_) => return Err(Error::Exists),
+            Err(at) => at,
+        };
         if node.free_bytes() >= bytes {
             let node = self.change(leaf)?;
             node.insert_item(at, key, length);
@@ -788,16 +777,15 @@ impl Tree {
     /// Inserts the item, or replaces it, with the bytes of `parts` one after another.
     pub fn put(&mut self, key: Key, parts: &[&[u8]]) -> Result<()> {
         let length = parts.iter().map(|part| part.len()).sum();
-        let (path, found) = self.find_place(key, length)?;
-        let target = match found {
-            Ok(at) if self.open_node(path.leaf())?.item(at).len() == length => {
-                self.change_item(path.leaf(), at)?
-            }
+        let leaf = self.descend(key, None)?.leaf();
+        let node = self.open_node(leaf)?;
+        let target = match node.search(key) {
+            Ok(at) if node.item(at).len() == length => self.change_item(leaf, at)?,
             Ok(_) => {
                 self.remove(key)?;
                 self.insert(key, length)?
             }
-            Err(at) => self.insert_at(&path, at, key, length)?,
+            Err(_) => self.insert(key, length)?,
         };
         let mut rest = target;
         for part in parts {

@@ -97,6 +97,9 @@ fn the_tree_agrees_with_a_model_over_commits_failures_and_reopenings() {
                     let keys: Vec<Key> = model.range(key..).take(3).map(|(k, _)| *k).collect();
                     let result = fs.operation(12, true, |tree| {
                         for key in &keys {
+                            tree.get_mut(*key)?.iter_mut().for_each(|byte| *byte ^= 0x55);
+                        }
+                        for key in &keys {
                             tree.remove(*key)?;
                         }
                         assert_eq!(tree.remove(Key::new(7, Kind::Row, 1)), Err(Error::NotFound));
