@@ -470,13 +470,12 @@ struct vexfs_report {
 	u64 hits;
 	u64 examined;
 	u64 unindexed;
-	u64 nanoseconds;
 	u32 plan;
 	u32 completeness;
 	u32 graph_damaged;
 	u32 reserved;
 };
-VEXFS_LAYOUT(vexfs_report, 48);
+VEXFS_LAYOUT(vexfs_report, 40);
 
 typedef bool (*vexfs_each_hit)(void *context, const struct vexfs_hit *hit);
 

@@ -425,9 +425,9 @@ static int make_room(struct super_block *sb, struct answer *answer,
 	return answer->vectors ? 0 : -ENOMEM;
 }
 
-/* Searches, and fills in the answer and what is told of it. */
+/* Searches, and fills in the answer and what is told of it. The command began at `start`. */
 static int answer_query(struct super_block *sb, const struct vexfs_query *query,
-			struct answer *answer, struct vexfs_ioc_search *args)
+			struct answer *answer, struct vexfs_ioc_search *args, u64 start)
 {
 	struct vexfs_super *super = VEXFS_SB(sb);
 	struct vexfs_report report;
@@ -441,7 +441,7 @@ static int answer_query(struct super_block *sb, const struct vexfs_query *query,
 		return -EINVAL;
 	if (unlikely(atomic64_read(&super->index_wanted)))
 		atomic64_set(&super->index_wanted, 0);
-	trace_vexfs_search(sb->s_dev, args->collection, args->k, &report);
+	trace_vexfs_search(sb->s_dev, args->collection, args->k, &report, start);
 	/* What it loaded may have no graph yet. */
 	if (unlikely(READ_ONCE(super->index_unloaded))) {
 		WRITE_ONCE(super->index_unloaded, false);
@@ -486,7 +486,7 @@ int vexfs_command_search(struct file *file, void __user *argument)
 	if (!args.queries_bytes || !args.hits_max || args.k > args.hits_max)
 		return -EINVAL;
 	error = set_query(&query, &args, file) ?: set_caller(&query, file) ?: take_pointed(&query, &args) ?:
-		make_room(sb, &answer, &args) ?: answer_query(sb, &query, &answer, &args) ?:
+		make_room(sb, &answer, &args) ?: answer_query(sb, &query, &answer, &args, start) ?:
 		give_answer(&answer, &args);
 	kvfree(answer.vectors);
 	kvfree(answer.hits);

@@ -6,6 +6,7 @@
 #if !defined(VEXFS_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define VEXFS_TRACE_H
 
+#include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 
 #include "vexfs.h"
@@ -71,8 +72,8 @@ TRACE_EVENT(vexfs_allocate,
 
 /* A search has its answer. */
 TRACE_EVENT(vexfs_search,
-	TP_PROTO(dev_t dev, u32 collection, u32 k, const struct vexfs_report *report),
-	TP_ARGS(dev, collection, k, report),
+	TP_PROTO(dev_t dev, u32 collection, u32 k, const struct vexfs_report *report, u64 start),
+	TP_ARGS(dev, collection, k, report, start),
 	TP_STRUCT__entry(
 		__field(dev_t, dev)
 		__field(u32, collection)
@@ -91,7 +92,7 @@ TRACE_EVENT(vexfs_search,
 		__entry->examined = report->examined;
 		__entry->unindexed = report->unindexed;
 		__entry->hits = report->hits;
-		__entry->nanoseconds = report->nanoseconds;
+		__entry->nanoseconds = ktime_get_ns() - start;
 	),
 	TP_printk("dev %d,%d collection %u k %u plan %s examined %llu unindexed %llu hits %llu ns %llu",
 		  MAJOR(__entry->dev), MINOR(__entry->dev), __entry->collection, __entry->k,

@@ -195,8 +195,6 @@ pub struct SearchReport {
     pub unindexed: u64,
     /// Whether the stored graph was damaged and is not built anew yet.
     pub graph_damaged: bool,
-    /// Time from request to answer.
-    pub nanoseconds: u64,
 }
 
 /// A hit, and which put it is the vector of.
@@ -338,7 +336,6 @@ impl FileSystem {
         executor: &dyn Executor,
         each: &mut EachHit<'_>,
     ) -> Result<SearchReport> {
-        let start_ns = self.host.clock.monotonic_ns();
         let collection = self.find_collection(request.collection)?;
         let row_bytes = collection.row_bytes();
         let queries = request.queries.len().checked_div(row_bytes).unwrap_or(0);
@@ -380,9 +377,7 @@ impl FileSystem {
                 let _ = scratches.try_push(scratch);
             }
         }
-        let mut report = result?;
-        report.nanoseconds = self.host.clock.monotonic_ns().saturating_sub(start_ns);
-        Ok(report)
+        result
     }
 
     fn search_with(
@@ -508,7 +503,6 @@ impl FileSystem {
             examined: total.examined,
             unindexed: total.unindexed,
             graph_damaged: total.graph_damaged,
-            nanoseconds: 0,
         })
     }
 

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Completeness, CutReason, Error as CoreError,
     FileSystemStatus, Maintenance, PutReport, QUERIES_MAX, Quantization, SEARCH_EFFORT_MAX,
@@ -420,7 +421,7 @@ impl MountScope {
         &self,
         info: &CollectionInfo,
         request: &SearchRequest<'_>,
-    ) -> Result<(Vec<Hit>, SearchReport)> {
+    ) -> Result<(Vec<Hit>, SearchReport, Duration)> {
         let queries = request.queries.len().checked_div(info.shape.row_bytes()).unwrap_or(0);
         let about = |error: CoreError| Error::new(&self.path, error);
         check_limits(request, queries).map_err(about)?;
@@ -430,7 +431,7 @@ impl MountScope {
         let done = ioctl::search(&self.directory, wanted, request.queries, suffix, &mut hits)
             .map_err(errno(&self.path))?;
         let hits = hits.iter().take(done.hits_count as usize).map(to_hit).collect();
-        Ok((hits, to_report(&done, info)))
+        Ok((hits, to_report(&done, info), Duration::from_nanos(done.nanoseconds)))
     }
 
     /// The paths of an inode below this directory.
@@ -533,7 +534,6 @@ fn to_report(done: &uapi::Search, info: &CollectionInfo) -> SearchReport {
         examined: done.examined,
         unindexed: done.unindexed,
         graph_damaged: info.graph_damaged,
-        nanoseconds: done.nanoseconds,
     }
 }
 

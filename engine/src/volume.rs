@@ -12,6 +12,7 @@ use crate::vectors::Hit;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Credentials, Error as CoreError, Executor, FileSystemStatus,
     Maintenance, SearchHit, SearchReport, SearchRequest, Serial,
@@ -228,9 +229,12 @@ impl<'a> ImageScope<'a> {
         &self,
         request: &SearchRequest<'_>,
         executor: &dyn Executor,
-    ) -> Result<(Vec<Hit>, SearchReport)> {
+    ) -> Result<(Vec<Hit>, SearchReport, Duration)> {
+        let start = Instant::now();
         let request = SearchRequest { scope: self.number, vectors: false, ..request.clone() };
-        self.image.about(&self.path, self.image.search_on(&request, executor))
+        let (hits, report) =
+            self.image.about(&self.path, self.image.search_on(&request, executor))?;
+        Ok((hits, report, start.elapsed()))
     }
 
     fn path_of(
@@ -264,7 +268,8 @@ pub enum Scope<'a> {
 
 impl Scope<'_> {
     /// Answers the queries of a request below this directory, whatever scope it names: the hits,
-    /// query after query and nearest first, without their vectors, and how they were found.
+    /// query after query and nearest first, without their vectors, how they were found, and how long
+    /// that took.
     ///
     /// On a mounted file system the kernel does it, with its own threads, and on behalf of the
     /// process: credentials have to be none.
@@ -273,7 +278,7 @@ impl Scope<'_> {
         info: &CollectionInfo,
         request: &SearchRequest<'_>,
         executor: &dyn Executor,
-    ) -> Result<(Vec<Hit>, SearchReport)> {
+    ) -> Result<(Vec<Hit>, SearchReport, Duration)> {
         match self {
             Self::Image(scope) => scope.search(request, executor),
             Self::Mount(scope) => scope.search(info, request),

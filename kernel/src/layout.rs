@@ -37,4 +37,4 @@ layout!(PutOutcome, 32);
 layout!(Vector, 80, collection at 64);
 layout!(Query, 184, monitor at 48, modified at 88, fields at 144);
 layout!(Hit, 80, query at 64);
-layout!(Report, 48);
+layout!(Report, 40);

@@ -210,8 +210,6 @@ pub struct Report {
     pub examined: u64,
     /// Vectors compared because they were not in the graph yet.
     pub unindexed: u64,
-    /// Time from request to answer.
-    pub nanoseconds: u64,
     /// 0 exact within the scope, 1 graph, 2 exact, 3 graph and then exact, 4 exact from the device.
     pub plan: u32,
     /// 0 exact, 1 approximate, 2 cut by the limit of work, 3 cut by damage, 4 cut by changes.
@@ -228,7 +226,6 @@ impl From<SearchReport> for Report {
             hits: report.hits,
             examined: report.examined,
             unindexed: report.unindexed,
-            nanoseconds: report.nanoseconds,
             plan: match report.plan {
                 SearchPlan::ExactScope => 0,
                 SearchPlan::Graph => 1,

@@ -94,10 +94,10 @@ impl Arguments {
                         effort: ef,
                         ..SearchRequest::nearest(info.number, lot, self.k)
                     };
-                    let (hits, report) = scope.search(&info, &request, &Serial)?;
+                    let (hits, _, answered) = scope.search(&info, &request, &Serial)?;
                     let (time, asked) = (start.elapsed(), (lot.len() / row_bytes) as f64);
                     best[at] = best[at].min(time.as_nanos() as f64 / asked);
-                    inside[at] = inside[at].min(report.nanoseconds as f64 / asked);
+                    inside[at] = inside[at].min(answered.as_nanos() as f64 / asked);
                     if pass == 0 {
                         let first = at * self.batch as usize;
                         found += hits

@@ -143,7 +143,7 @@ impl Arguments {
             credentials: identity.as_ref().map(Identity::credentials),
             ..SearchRequest::nearest(info.number, &queries, k)
         };
-        let (mut hits, report) = scope.search(&info, &request, &Threads::default())?;
+        let (mut hits, report, time) = scope.search(&info, &request, &Threads::default())?;
         if of_file.is_some() {
             hits = nearest_of_all(hits, self.k as usize);
         }
@@ -156,7 +156,7 @@ impl Arguments {
         if hits.is_empty() {
             output::line("Nothing was found.")?;
         }
-        output::line(&summary(&report))
+        output::line(&summary(&report, time))
     }
 
     /// What is searched for.
@@ -436,7 +436,7 @@ fn preview(files: Files<'_>, path: &Path, hit: &SearchHit) -> Vec<u8> {
 }
 
 /// How the answer was found, in words.
-fn summary(report: &SearchReport) -> String {
+fn summary(report: &SearchReport, time: Duration) -> String {
     let how = match report.plan {
         SearchPlan::ExactScope => "all vectors below the directory compared",
         SearchPlan::Graph => "graph search",
@@ -452,7 +452,7 @@ fn summary(report: &SearchReport) -> String {
         Completeness::Cut(CutReason::Changes) => "incomplete: vectors changed too fast to follow",
     };
     let graph = if report.graph_damaged { "; the stored graph is damaged" } else { "" };
-    let time = output::human_time(Duration::from_nanos(report.nanoseconds));
+    let time = output::human_time(time);
     format!("{sure}; {how}; {} distances; {time}, loading included{graph}", report.examined)
 }
 
