@@ -523,7 +523,7 @@ impl Tree {
             .ok_or(missing(block))
     }
 
-    /// The same, to be changed by the open operation. Its bytes are saved once for each of them.
+    /// The same, to be changed by the open operation, which saves its bytes the first time.
     fn change(&mut self, block: u64) -> Result<&mut Node> {
         let dirty = self.dirty.get_mut(block).ok_or(missing(block))?;
         if dirty.saved != self.operation {
