@@ -23,7 +23,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::ops::Deref;
-use vexfs_memory::{Shared, Table, TryVec, copied_bytes, try_box, zeroed_bytes};
+use vexfs_memory::{Shared, Table, TryVec, copied_bytes, try_box};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A node to read: one of the open transaction, or a clean one.
@@ -439,9 +439,7 @@ impl Tree {
             match tail.len() {
                 0 => {}
                 GROUP_BITMAP_BYTES => {
-                    let mut bytes = zeroed_bytes(GROUP_BITMAP_BYTES)?;
-                    crate::bytes::copy(&mut bytes, tail);
-                    bitmap = Some(bytes);
+                    bitmap = Some(copied_bytes(tail)?);
                 }
                 _ => return Err(bad),
             }

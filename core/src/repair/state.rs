@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! What the superblock and the groups of blocks say about the whole, put right.
 
-use crate::bytes::copy;
 use crate::check::{BlockUse, CheckReport, Checker, Code, Finding, Kept, LostNode};
 use crate::error::{Error, Result};
 use crate::filesystem::FileSystem;
@@ -11,7 +10,7 @@ use crate::layout::{COLLECTION_MAX, GROUP_BLOCKS, SharedLayout};
 use crate::superblock::{self, Superblock, read_copies};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use vexfs_memory::{TryVec, zeroed_bytes};
+use vexfs_memory::{TryVec, copied_bytes};
 use zerocopy::IntoBytes;
 
 /// Items that one operation changes at most.
@@ -197,7 +196,5 @@ pub(crate) fn replace_shared(fs: &FileSystem, plan: &Plan) -> Result<()> {
 pub(crate) fn item(fs: &FileSystem, key: Key) -> Result<Box<[u8]>> {
     let tree = fs.reader();
     let item = tree.get(key)?.ok_or(Error::NotFound)?;
-    let mut bytes = zeroed_bytes(item.len())?;
-    copy(&mut bytes, &item);
-    Ok(bytes)
+    Ok(copied_bytes(&item)?)
 }

@@ -63,9 +63,7 @@ impl Tree {
         let mut bitmap = None;
         let Some((used, bytes, _)) = self.space.group(number) else { return Ok(()) };
         if length > size_of::<GroupLayout>() {
-            let mut copied = zeroed_bytes(GROUP_BITMAP_BYTES)?;
-            crate::bytes::copy(&mut copied, bytes);
-            bitmap = Some(copied);
+            bitmap = Some(copied_bytes(bytes)?);
         }
         let head = GroupLayout { used: (used as u32).into(), reserved: 0.into() };
         let item = self.get_mut(key)?;

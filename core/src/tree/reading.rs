@@ -2,6 +2,7 @@
 //! Nodes from memory or from the device.
 
 use super::*;
+use vexfs_memory::zeroed_bytes;
 
 /// Leaves that are read at once when they are read in order.
 const LEAVES_AHEAD: usize = 8;
