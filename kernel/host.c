@@ -3,12 +3,12 @@
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/random.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
 #include <asm/fpu/api.h>
 

@@ -6,7 +6,7 @@
 #if !defined(VEXFS_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define VEXFS_TRACE_H
 
-#include <linux/timekeeping.h>
+#include <linux/ktime.h>
 #include <linux/tracepoint.h>
 
 #include "vexfs.h"
