@@ -2,7 +2,7 @@
 //! What is known of files: times, owners, flags, extended attributes, access control lists.
 
 use crate::Test;
-use crate::support::{Window, acl, create, drop_caches, errno, noise};
+use crate::support::{Window, acl, create, drop_caches, errno, noise, where_slow};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, StatxFlags, Timespec, Timestamps,
     XattrFlags,
@@ -59,7 +59,7 @@ fn times_are_kept_and_move(dir: &Path) {
 
 /// The VFS and the core both look at the clock, which ticks between the two now and then.
 fn times_told_are_times_stored(dir: &Path) {
-    let files = 4000;
+    let files = where_slow(1500, 4000) as usize;
     let path = |at: usize| dir.join(at.to_string());
     for at in 0..files {
         let file = create(&path(at));

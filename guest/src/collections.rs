@@ -2,7 +2,7 @@
 //! A collection from its making to its end, each command's answer compared with what it must be.
 
 use crate::MountTest;
-use crate::support::{Mounted, Window, create};
+use crate::support::{Mounted, Window, create, where_slow};
 use crate::vectors::{DIMENSION, command, create_collection, put, vectors};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -266,7 +266,7 @@ fn what_is_dropped_at_once_was_made(mounted: &Mounted) {
             scope.spawn(drop_them);
         }
         let made = scope.spawn(|| {
-            for round in 0..500 {
+            for round in 0..where_slow(150, 500) {
                 let number = create_collection(&top, &format!("c{round}"));
                 while next.load(Ordering::Acquire) <= number {
                     std::thread::yield_now();

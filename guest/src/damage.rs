@@ -34,7 +34,7 @@ const VECTORS: u32 = 1200;
 /// Many things wrong at once, at random.
 fn whatever_an_image_says(mounted: &Mounted) {
     let seed = vexfs_simulation::seed(0x5eed_0005);
-    let rounds = vexfs_simulation::rounds(where_slow(7, 20));
+    let rounds = vexfs_simulation::rounds(where_slow(4, 20));
     let mut images = Images::new(mounted, seed);
     for round in 0..rounds {
         let random = &mut SeededRandom::new(seed ^ round << 32);
@@ -48,7 +48,7 @@ fn whatever_an_image_says(mounted: &Mounted) {
 /// One thing wrong, some of all that there are.
 fn whatever_a_field_says(mounted: &Mounted) {
     let seed = vexfs_simulation::seed(0x5eed_0007);
-    let rounds = vexfs_simulation::rounds(where_slow(7, 20));
+    let rounds = vexfs_simulation::rounds(where_slow(4, 20));
     let mut images = Images::new(mounted, seed);
     let lies = lies(&images.sound);
     for at in spread(lies.len(), rounds, seed) {

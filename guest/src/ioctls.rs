@@ -2,7 +2,7 @@
 //! Ioctls that many file systems have: attributes of files, trimming, identity.
 
 use crate::MountTest;
-use crate::support::{Mounted, assert_same, content, create, drop_caches, noise};
+use crate::support::{Mounted, assert_same, content, create, drop_caches, noise, where_slow};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Error, Write};
 use std::os::fd::AsRawFd;
@@ -157,10 +157,11 @@ fn free_space_is_trimmed(mounted: &Mounted) {
     assert_eq!(trim(&top, 0, 512, 0), Err(libc::EINVAL));
     assert_eq!(trim(&top, 0, u64::MAX, 1 << 40), Err(libc::EINVAL));
     // While others write.
+    let rounds = where_slow(10, 40);
     let writer = std::thread::spawn({
         let path = mounted.directory.join("busy");
         move || {
-            for seed in 0..40 {
+            for seed in 0..rounds {
                 fs::write(&path, noise(seed, 500_000)).expect("write");
                 File::open(&path).and_then(|file| file.sync_all()).expect("fsync");
             }
@@ -173,7 +174,7 @@ fn free_space_is_trimmed(mounted: &Mounted) {
     }
     writer.join().expect("the writer");
     drop_caches();
-    assert_same(&content(&mounted.directory.join("busy")), &noise(39, 500_000), "busy");
+    assert_same(&content(&mounted.directory.join("busy")), &noise(rounds - 1, 500_000), "busy");
     for name in ["kept", "kept too"] {
         assert_same(&content(&mounted.directory.join(name)), &bytes, name);
     }

@@ -187,7 +187,7 @@ fn index_memory_is_a_limit(mounted: &Mounted) {
             });
             let top = &top;
             let work = move |of: &[(u32, Vec<u8>)]| {
-                for _ in 0..4 {
+                for _ in 0..where_slow(2, 4) {
                     of.iter().for_each(|(collection, data)| assert_found(top, *collection, data));
                 }
             };

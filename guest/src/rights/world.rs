@@ -110,7 +110,7 @@ impl World {
     /// Directories to ask below, opened below `root`: the root, and others that let root do so.
     pub fn scopes(&self, root: &Path, random: &mut SeededRandom) -> Vec<(String, File)> {
         let mut paths = vec![String::new()];
-        let others = where_slow(2, 6);
+        let others = where_slow(1, 6);
         paths.extend((0..others).map(|_| random.pick(&self.directories).expect("a path").clone()));
         paths.sort();
         paths.dedup();
