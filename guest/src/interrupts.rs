@@ -217,7 +217,7 @@ fn a_signal_ends_waiting_for_who_builds(mounted: &Mounted) {
     mounted.mount("");
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
-    put(&mounted.directory.join("f"), collection, &vectors(1, where_slow(1200, 1500) as usize));
+    put(&mounted.directory.join("f"), collection, &vectors(1, 1500));
     let rebuild = || {
         let mut rebuild = uapi::CollectionMaintain::new();
         (rebuild.number, rebuild.flags) = (collection, uapi::MAINTAIN_REBUILD);
