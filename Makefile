@@ -22,7 +22,7 @@ test: ## every test; ends with `N passed, N failed`
 test-long: ## the same with thousands of rounds where there were some, for hours
 	@tools/test --long
 
-bench: ## the figures of docs/performance.md
+bench: ## the figures of docs/performance.md, but for those of the kernel
 	@tools/require cargo
 	@tools/bench
 
