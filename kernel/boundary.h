@@ -254,6 +254,7 @@ VEXFS_LAYOUT(vexfs_piece, 32);
 int vexfs_core_map(const struct vexfs_core *core, u64 number, u64 block, u64 blocks,
 		   struct vexfs_mapping *mapping, u32 *checksums);
 int vexfs_core_reserve(const struct vexfs_core *core, u64 blocks);
+bool vexfs_core_has_reserved(const struct vexfs_core *core);
 int vexfs_core_unwritten(const struct vexfs_core *core, u64 number, u64 *block, u64 end,
 			 u64 *blocks);
 int vexfs_core_occupied(const struct vexfs_core *core, u64 number, u64 *block, u64 end,

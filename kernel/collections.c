@@ -127,7 +127,7 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 	error = vexfs_want_write(file);
 	if (error)
 		goto out;
-	error = vexfs_core_collection_create(VEXFS_SB(sb)->core, &new, &number);
+	error = vexfs_with_room(sb, vexfs_core_collection_create(VEXFS_SB(sb)->core, &new, &number));
 	vexfs_check(sb, error, "collections", 0);
 	mnt_drop_write_file(file);
 	if (error)
@@ -238,8 +238,9 @@ static int bring_up(struct file *file, struct vexfs_ioc_collection_maintain *arg
 		error = vexfs_want_write(file);
 		if (error)
 			break;
-		error = vexfs_core_collection_maintain(VEXFS_SB(sb)->core, args->number, MAINTAIN_ROWS,
-						       &done);
+		error = vexfs_with_room(sb, vexfs_core_collection_maintain(VEXFS_SB(sb)->core,
+									   args->number,
+									   MAINTAIN_ROWS, &done));
 		mnt_drop_write_file(file);
 		if (error)
 			break;
@@ -270,7 +271,7 @@ static int rebuild(struct file *file, struct vexfs_ioc_collection_maintain *args
 	error = vexfs_want_write(file);
 	if (error)
 		return error;
-	error = vexfs_core_collection_store(core, args->number);
+	error = vexfs_with_room(sb, vexfs_core_collection_store(core, args->number));
 	mnt_drop_write_file(file);
 	return error;
 }

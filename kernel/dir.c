@@ -94,15 +94,17 @@ static int make(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentr
 		return error;
 	if (target) {
 		init_fields(&fields, idmap, dir, S_IFLNK | 0777);
-		error = vexfs_core_create_symlink(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
-						  target, strlen(target), &fields, &number);
+		error = vexfs_with_room(sb, vexfs_core_create_symlink(
+						    vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
+						    target, strlen(target), &fields, &number));
 	} else {
 		error = vexfs_inherit(idmap, dir, &dentry->d_name, &mode, &inherited);
 		if (error)
 			return error;
 		init_fields(&fields, idmap, dir, mode);
-		error = vexfs_core_create(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), &fields,
-					  inherited.attributes, &number);
+		error = vexfs_with_room(sb, vexfs_core_create(vexfs_core_of(dir), dir->i_ino,
+							      NAME_OF(dentry), &fields,
+							      inherited.attributes, &number));
 	}
 	if (error) {
 		vexfs_check(sb, error, "directory", dir->i_ino);
@@ -169,7 +171,8 @@ static int vexfs_tmpfile(struct mnt_idmap *idmap, struct inode *dir, struct file
 	if (error)
 		return finish_open_simple(file, error);
 	init_fields(&fields, idmap, dir, mode);
-	error = vexfs_core_create_unnamed(vexfs_core_of(dir), &fields, inherited.attributes, &number);
+	error = vexfs_with_room(sb, vexfs_core_create_unnamed(vexfs_core_of(dir), &fields,
+							      inherited.attributes, &number));
 	if (error) {
 		vexfs_check(sb, error, "unnamed file in directory", dir->i_ino);
 		goto out;
@@ -197,7 +200,8 @@ static int vexfs_link(struct dentry *old, struct inode *dir, struct dentry *dent
 	error = vexfs_refuses(dir->i_sb);
 	if (error)
 		return error;
-	error = vexfs_core_link(vexfs_core_of(dir), inode->i_ino, dir->i_ino, NAME_OF(dentry));
+	error = vexfs_with_room(dir->i_sb, vexfs_core_link(vexfs_core_of(dir), inode->i_ino,
+							   dir->i_ino, NAME_OF(dentry)));
 	if (error)
 		return vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
 	vexfs_refresh(inode);
@@ -273,8 +277,10 @@ static int vexfs_rename(struct mnt_idmap *idmap, struct inode *dir, struct dentr
 			return error;
 		init_fields(&whiteout, idmap, dir, mode);
 	}
-	error = vexfs_core_rename(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry), new_dir->i_ino,
-				  NAME_OF(new_dentry), flags, &whiteout, inherited.attributes);
+	error = vexfs_with_room(dir->i_sb,
+				vexfs_core_rename(vexfs_core_of(dir), dir->i_ino, NAME_OF(dentry),
+						  new_dir->i_ino, NAME_OF(new_dentry), flags,
+						  &whiteout, inherited.attributes));
 	if (error) {
 		vexfs_check(dir->i_sb, error, "directory", dir->i_ino);
 		goto out;

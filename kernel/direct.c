@@ -397,7 +397,8 @@ ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 	struct inode *inode = file_inode(iocb->ki_filp);
 	ssize_t total = 0, some;
 
-	while ((some = direct_write_some(inode, iocb->ki_pos, from)) > 0) {
+	while ((some = vexfs_with_room(inode->i_sb,
+				       direct_write_some(inode, iocb->ki_pos, from))) > 0) {
 		iocb->ki_pos += some;
 		total += some;
 	}

@@ -45,6 +45,19 @@ static ssize_t vexfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	return generic_file_read_iter(iocb, to);
 }
 
+/* Writes into the cache, up to where space ends in spite of room made for it. */
+static ssize_t write_cached(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
+	ssize_t total = 0, some;
+
+	do {
+		some = vexfs_with_room(sb, vexfs_buffered_write(iocb, from));
+		total += max_t(ssize_t, some, 0);
+	} while (some > 0 && iov_iter_count(from));
+	return total ?: some;
+}
+
 /* Writes through the cache what cannot go around it, and leaves nothing of it there. */
 static ssize_t write_unaligned(struct kiocb *iocb, struct iov_iter *from)
 {
@@ -54,7 +67,7 @@ static ssize_t write_unaligned(struct kiocb *iocb, struct iov_iter *from)
 	int error;
 
 	iocb->ki_flags &= ~IOCB_DIRECT;
-	written = vexfs_buffered_write(iocb, from);
+	written = write_cached(iocb, from);
 	if (written <= 0)
 		return written;
 	error = filemap_write_and_wait_range(mapping, start, start + written - 1);
@@ -92,7 +105,7 @@ static ssize_t vexfs_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	else if (direct)
 		written = write_unaligned(iocb, from);
 	else
-		written = vexfs_buffered_write(iocb, from);
+		written = write_cached(iocb, from);
 out:
 	inode_unlock(inode);
 	if (written > 0)
@@ -250,7 +263,7 @@ unlock:
 	return error;
 }
 
-static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t length)
+static int change_space(struct file *file, int mode, loff_t offset, loff_t length)
 {
 	struct inode *inode = file_inode(file);
 	struct vexfs_core *core = vexfs_core_of(inode);
@@ -310,6 +323,14 @@ unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 out:
 	inode_unlock(inode);
+	return error;
+}
+
+static long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t length)
+{
+	int error = vexfs_with_room(file_inode(file)->i_sb,
+				    change_space(file, mode, offset, length));
+
 	return error ?: sync_changes(file);
 }
 
@@ -339,8 +360,8 @@ static int share(struct inode *source, loff_t from, struct inode *target, loff_t
 	return error;
 }
 
-static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_file, loff_t to,
-			  loff_t length, unsigned int flags)
+static loff_t remap(struct file *from_file, loff_t from, struct file *to_file, loff_t to,
+		    loff_t length, unsigned int flags)
 {
 	struct inode *source = file_inode(from_file), *target = file_inode(to_file);
 	bool whole, dedupe = flags & REMAP_FILE_DEDUP;
@@ -380,7 +401,16 @@ static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_f
 out:
 	filemap_invalidate_unlock_two(source->i_mapping, target->i_mapping);
 	unlock_two_nondirectories(source, target);
-	return error ?: sync_changes(to_file) ?: length;
+	return error ?: length;
+}
+
+static loff_t vexfs_remap(struct file *from_file, loff_t from, struct file *to_file, loff_t to,
+			  loff_t length, unsigned int flags)
+{
+	loff_t done = vexfs_with_room(file_inode(to_file)->i_sb,
+				      remap(from_file, from, to_file, to, length, flags));
+
+	return done < 0 ? done : sync_changes(to_file) ?: done;
 }
 
 const struct inode_operations vexfs_file_inode_operations = {

@@ -96,8 +96,10 @@ void vexfs_index_work(struct work_struct *work)
 	WRITE_ONCE(super->index_at_work, numbers.count > 0);
 	for (i = 0; i < numbers.count; i++) {
 		struct vexfs_graph_work done = {};
-		int error = vexfs_core_collection_maintain(super->core, numbers.list[i],
-							   READ_ONCE(super->index_step_rows), &done);
+		int error = vexfs_with_room(
+			sb, vexfs_core_collection_maintain(super->core, numbers.list[i],
+							   READ_ONCE(super->index_step_rows),
+							   &done));
 
 		if (!error) {
 			trace_vexfs_index_build(sb->s_dev, numbers.list[i], &done);

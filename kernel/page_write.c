@@ -329,6 +329,9 @@ vm_fault_t vexfs_mkwrite(struct vm_fault *vmf)
 		result = error == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	else
 		result = page_mkwrite(vmf);
+	/* It does not tell why; for want of space perhaps. */
+	if (result == VM_FAULT_SIGBUS && !error && vexfs_make_room(inode->i_sb))
+		result = page_mkwrite(vmf);
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 	sb_end_pagefault(inode->i_sb);
 	return result;

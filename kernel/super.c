@@ -154,6 +154,21 @@ int vexfs_commit(struct super_block *sb)
 	return error;
 }
 
+/*
+ * Space is short: writes back what space is reserved for, which takes less in the end, mostly. Small files
+ * end in the tree, and what a write overwrites is free again. Tells whether that was done. Whoever mounts
+ * anew, unmounts or freezes is not waited for, but does the same.
+ */
+bool vexfs_make_room(struct super_block *sb)
+{
+	if (vexfs_refuses(sb) || fatal_signal_pending(current) ||
+	    !vexfs_core_has_reserved(VEXFS_SB(sb)->core) || !down_read_trylock(&sb->s_umount))
+		return false;
+	sync_inodes_sb(sb);
+	up_read(&sb->s_umount);
+	return true;
+}
+
 static void schedule_commit(struct vexfs_super *super)
 {
 	queue_delayed_work(vexfs_unbound_queue, &super->commit,

@@ -80,8 +80,10 @@ int vexfs_command_put(struct file *file, void __user *argument)
 	/* No state may hold the vector and other bytes than it was made from. */
 	error = IS_IMMUTABLE(inode) ? -EPERM : vexfs_tell_version(inode, true);
 	if (!error) {
-		error = vexfs_core_vectors_put(vexfs_core_of(inode), args.collection, inode->i_ino, puts,
-					       args.count, &outcome);
+		error = vexfs_with_room(inode->i_sb,
+					vexfs_core_vectors_put(vexfs_core_of(inode), args.collection,
+							       inode->i_ino, puts, args.count,
+							       &outcome));
 		vexfs_version_told(inode);
 		vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
 	}

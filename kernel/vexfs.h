@@ -171,6 +171,25 @@ int vexfs_check(struct super_block *sb, int error, const char *what, u64 place);
 int vexfs_check_bytes(struct inode *inode, int error);
 int vexfs_check_read(struct inode *inode, int error, loff_t pos);
 int vexfs_commit(struct super_block *sb);
+bool vexfs_make_room(struct super_block *sb);
+
+/* How often what is short of space is tried again at most: others take what was made room for, too. */
+#define VEXFS_ROOM_TRIES 3
+
+/*
+ * The outcome of an operation, done again with room made for it when it finds no space. The caller holds no
+ * lock that writing back takes: those of inodes, of mappings and of the VFS are none.
+ */
+#define vexfs_with_room(sb, operation)                                                             \
+	({                                                                                         \
+		typeof(operation) _outcome;                                                        \
+		unsigned int _tries = 0;                                                           \
+                                                                                                   \
+		do                                                                                 \
+			_outcome = (operation);                                                    \
+		while (_outcome == -ENOSPC && _tries++ < VEXFS_ROOM_TRIES && vexfs_make_room(sb)); \
+		_outcome;                                                                          \
+	})
 
 /* inode.c */
 extern struct kmem_cache *vexfs_inode_cache;

@@ -25,8 +25,9 @@ static int set_value(struct inode *inode, const char *name, const void *value, s
 	if (unlikely(VEXFS_SB(inode->i_sb)->stopped))
 		return -EIO;
 	if (value)
-		error = vexfs_core_set_xattr(core, inode->i_ino, name, strlen(name), value, bytes,
-					     flags);
+		error = vexfs_with_room(inode->i_sb,
+					vexfs_core_set_xattr(core, inode->i_ino, name, strlen(name),
+							     value, bytes, flags));
 	else
 		error = vexfs_core_remove_xattr(core, inode->i_ino, name, strlen(name));
 	if (error)

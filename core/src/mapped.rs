@@ -187,6 +187,11 @@ impl FileSystem {
         })
     }
 
+    /// Whether blocks of any file are reserved. Writing those takes less space in the end, mostly.
+    pub fn has_reserved(&self) -> bool {
+        self.reader().space.promised() > 0
+    }
+
     /// Lets reserved blocks go.
     pub fn unreserve(&self, blocks: u64) {
         self.tree.write().space.unpromise(blocks);

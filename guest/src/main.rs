@@ -23,6 +23,7 @@ mod ioctls;
 mod labels;
 mod mount;
 mod rights;
+mod room;
 mod space;
 mod support;
 mod sysfs;
@@ -49,11 +50,8 @@ fn main() -> ExitCode {
     let mounted = Mounted { device: device.into(), directory: directory.into() };
     let mut counts = (0, 0);
 
-    let tests: Vec<&Test> = [files::TESTS, directories::TESTS, attributes::TESTS, space::TESTS]
-        .into_iter()
-        .flatten()
-        .filter(|test| chosen(test.0))
-        .collect();
+    let tests = [files::TESTS, directories::TESTS, attributes::TESTS, space::TESTS, room::TESTS];
+    let tests: Vec<&Test> = tests.into_iter().flatten().filter(|test| chosen(test.0)).collect();
     if !tests.is_empty() {
         mounted.format();
         mounted.mount("");

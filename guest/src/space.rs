@@ -536,12 +536,14 @@ fn mapped_stores_without_space(dir: &Path) {
     });
     let hole = refused.expect("a full disk") * PAGE;
     assert!(!window.store(hole, 2) && !window.store(LENGTH - 1, 2), "there is no space");
-    // What is dirty has its space, and so has what was given.
-    assert!(window.store(1, 3), "a dirty page");
-    (model[0], model[1]) = (1, 3);
+    model[0] = 1;
     assert!(Window::new(&given, 2 * PAGE).store(PAGE, 4), "given space");
+    // What was written back, which the lack of space may have caused, goes elsewhere when it changes; if
+    // that is refused, it is said.
+    if window.store(1, 3) {
+        model[1] = 3;
+    }
     sparse.sync_all().and_then(|()| given.sync_all()).expect("fsync");
-    // What is written goes elsewhere when it changes; if that is refused, it is said.
     if window.store(2, 5) {
         model[2] = 5;
     }

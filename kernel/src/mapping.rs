@@ -116,6 +116,12 @@ pub extern "C" fn vexfs_core_reserve(file_system: &FileSystem, blocks: u64) -> i
     status(file_system.reserve(blocks))
 }
 
+/// Whether blocks of any file are reserved.
+#[unsafe(no_mangle)]
+pub extern "C" fn vexfs_core_has_reserved(file_system: &FileSystem) -> bool {
+    file_system.has_reserved()
+}
+
 /// Lets reserved blocks go.
 #[unsafe(no_mangle)]
 pub extern "C" fn vexfs_core_unreserve(file_system: &FileSystem, blocks: u64) {
