@@ -385,17 +385,18 @@ static loff_t remap(struct file *from_file, loff_t from, struct file *to_file, l
 	error = filemap_write_and_wait(source->i_mapping) ?: filemap_write_and_wait(target->i_mapping);
 	if (!error && length)
 		error = share(source, from, target, to, length, dedupe);
+	vexfs_check(source->i_sb, error, "data", target->i_ino);
 	/* A file cloned as a whole carries its vectors. */
 	if (!error && whole) {
 		u64 cloned;
 
 		error = vexfs_core_vectors_clone(vexfs_core_of(source), source->i_ino,
 						 target->i_ino, &cloned);
+		vexfs_check_vectors(source, error);
 	}
 	WRITE_ONCE(VEXFS_I(source)->version_noted, false);
 	WRITE_ONCE(VEXFS_I(target)->version_noted, false);
 	vexfs_refresh(target);
-	vexfs_check(source->i_sb, error, "data", target->i_ino);
 	if (!error && !dedupe)
 		error = file_modified(to_file);
 out:

@@ -115,6 +115,15 @@ int vexfs_check_bytes(struct inode *inode, int error)
 	return error;
 }
 
+/* Passes an error on of reading vectors of a file, of which the core tells damaged ones apart. */
+int vexfs_check_vectors(struct inode *inode, int error)
+{
+	if (error != -EBADMSG)
+		return vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
+	tell(inode->i_sb, error, "a vector", inode->i_ino);
+	return error;
+}
+
 /* Passes an error on of reading at a place in a file: its bytes, or what tells where they are. */
 int vexfs_check_read(struct inode *inode, int error, loff_t pos)
 {

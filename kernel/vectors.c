@@ -143,7 +143,7 @@ int vexfs_command_get(struct file *file, void __user *argument)
 		return -ENOMEM;
 	error = vexfs_core_vector_get(vexfs_core_of(inode), args.collection, inode->i_ino, args.chunk,
 				      data, room, &vector);
-	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
+	vexfs_check_vectors(inode, error);
 	if (!error && copy_to_user(u64_to_user_ptr(args.data), data, min(room, bytes)))
 		error = -EFAULT;
 	kvfree(data);

@@ -169,6 +169,7 @@ int vexfs_register(void);
 void vexfs_unregister(void);
 int vexfs_check(struct super_block *sb, int error, const char *what, u64 place);
 int vexfs_check_bytes(struct inode *inode, int error);
+int vexfs_check_vectors(struct inode *inode, int error);
 int vexfs_check_read(struct inode *inode, int error, loff_t pos);
 int vexfs_commit(struct super_block *sb);
 bool vexfs_make_room(struct super_block *sb);

@@ -100,6 +100,9 @@ fn hint(error: &vexfs_engine::Error) -> Option<&'static str> {
             "If it is a block of the file's own, restore the file or remove it; fsck.vexfs -n \
                  names what is damaged."
         }
+        CoreError::DamagedVector => {
+            "Put it again, from what it describes; nothing else is affected."
+        }
         CoreError::Checksum { .. } | CoreError::Corrupt { .. } => {
             "Check the image with fsck.vexfs -n, which names what is damaged and whether \
                  fsck.vexfs -y can repair it."

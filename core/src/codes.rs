@@ -176,17 +176,18 @@ impl FileSystem {
         query: (&[u8], RowTerm),
         (row, sequence): (u32, u64),
     ) -> Result<Option<Distance>> {
-        let bytes = match self.read_row(collection, row) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_damage() => return Ok(None),
-            Err(error) => return Err(error),
+        let layout = match self.reader().get(collection.row_key(row))? {
+            Some(item) => decode_row(collection.schema.object, &item)?,
+            None => return Ok(None),
         };
-        // Looked up afterwards, it tells whose the bytes were.
-        let same = match self.reader().get(collection.row_key(row))? {
-            Some(item) => decode_row(collection.schema.object, &item)?.sequence.get() == sequence,
-            None => false,
-        };
-        Ok(if same { self.distance(collection, query, &bytes) } else { None })
+        if layout.sequence.get() != sequence {
+            return Ok(None);
+        }
+        match self.read_row(collection, row, layout.checksum.get()) {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| self.distance(collection, query, &bytes))),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The distance of a vector from the query; nothing when it is none.

@@ -14,6 +14,7 @@ use crate::host::{Clock, Loaded};
 use crate::key::{Key, Kind};
 use crate::layout::*;
 use crate::row_set::RowSet;
+use crate::stream::Verify;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -516,27 +517,12 @@ pub(crate) fn read_vectors(
     let length = offset(*last - *first) as usize + row_bytes;
     buffer.try_resize(length, 0)?;
     let window = buffer.get_mut(..length).unwrap_or_default();
-    let whole = match fs.stream_read(schema.rows_object, offset(*first), window) {
-        Ok(()) => true,
-        // Row by row then, so that one damaged block takes with it only what lies there.
-        Err(error) if error.is_damage() => false,
-        Err(error) => return Err(error),
-    };
+    fs.stream_read_as(schema.rows_object, offset(*first), window, Verify::Nothing)?;
     for (row, layout) in &items.rows {
         let from = offset(*row - *first) as usize;
         let bytes = buffer.get_mut(from..from + row_bytes).unwrap_or_default();
-        if !whole {
-            match fs.stream_read(schema.rows_object, offset(*row), bytes) {
-                Err(error) if !error.is_damage() => return Err(error),
-                Err(_) => {
-                    each(*row, layout, None)?;
-                    continue;
-                }
-                Ok(()) => {}
-            }
-        }
+        let sound = fs.is_row(collection, *row, layout.checksum.get(), bytes)?;
         let bytes = &*bytes;
-        let sound = fs.host.checksum.crc32c(0, bytes) == layout.checksum.get();
         let term = fs.host.kernels.check(&schema.shape, bytes).ok().filter(|_| sound);
         each(*row, layout, term.map(|term| (bytes, term)))?;
     }

@@ -316,13 +316,9 @@ impl FileSystem {
         row: u32,
         layout: &RowLayout,
     ) -> Result<Option<Vec<u8>>> {
-        match self.read_row(collection, row) {
-            Ok(bytes) => {
-                let sound = self.host.checksum.crc32c(0, &bytes) == layout.checksum.get();
-                Ok(sound.then_some(bytes))
-            }
+        match self.read_row(collection, row, layout.checksum.get()) {
             Err(error) if error.is_damage() => Ok(None),
-            Err(error) => Err(error),
+            result => result,
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum Error {
         /// Number of the block on the device.
         block: u64,
     },
+    /// `EBADMSG`: a vector is not what was put; nothing else is affected.
+    DamagedVector,
     /// `EUCLEAN`: a checked block holds something impossible.
     Corrupt {
         /// Number of the block, object or row it was found in.
@@ -124,7 +126,7 @@ impl Error {
             // A host without a number for it gives 0.
             Self::Device(failure) if failure.errno > 0 => failure.errno,
             Self::Device(_) | Self::Poisoned => 5,
-            Self::Checksum { .. } => 74,
+            Self::Checksum { .. } | Self::DamagedVector => 74,
             Self::Corrupt { .. } => 117,
             Self::Interrupted => 4,
         }
@@ -132,7 +134,7 @@ impl Error {
 
     /// Whether the image itself is damaged, rather than the request.
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Checksum { .. } | Self::Corrupt { .. })
+        matches!(self, Self::Checksum { .. } | Self::DamagedVector | Self::Corrupt { .. })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::inline;
 use crate::inode::Inode;
 use crate::key::{Key, Kind};
 use crate::layout::FILE_BYTES_MAX;
-use crate::stream::{Before, StreamWrite, WRITE_BYTES_MAX};
+use crate::stream::{Before, StreamWrite, Verify, WRITE_BYTES_MAX};
 use crate::tree::Tree;
 use vexfs_memory::{TryVec, zeroed_bytes};
 
@@ -151,7 +151,7 @@ impl FileSystem {
             self.outline(number, false)?;
         }
         let write = StreamWrite { object: number, offset, bytes };
-        let before = Before { size: inode.size, inline: old.as_deref() };
+        let before = Before { size: inode.size, inline: old.as_deref(), verify: Verify::Blocks };
         self.write_blocks(&[write], before, 4, false, |tree, growth| {
             let mut inode = load_file(tree, number)?;
             inline::drop_item(tree, number, &mut inode)?;
@@ -241,7 +241,7 @@ impl FileSystem {
             let bytes = zeros.get(..to.saturating_sub(from) as usize).unwrap_or(&zeros);
             writes.try_push(StreamWrite { object: number, offset: from, bytes })?;
         }
-        let before = Before { size: u64::MAX, inline: None };
+        let before = Before { size: u64::MAX, inline: None, verify: Verify::Blocks };
         self.write_blocks(&writes, before, 4, true, |tree, growth| {
             let mut inode = load_file(tree, number)?;
             add_blocks(&mut inode, number, growth)?;

@@ -9,7 +9,7 @@ use crate::filesystem::FileSystem;
 use crate::inode::Inode;
 use crate::key::{Key, Kind};
 use crate::layout::INODE_INLINE;
-use crate::stream::{Before, StreamWrite};
+use crate::stream::{Before, StreamWrite, Verify};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
@@ -80,7 +80,7 @@ impl FileSystem {
                 load(&tree, number, &inode)?
             };
             let write = StreamWrite { object: number, offset: 0, bytes: &bytes };
-            let before = Before { size: 0, inline: None };
+            let before = Before { size: 0, inline: None, verify: Verify::Blocks };
             let mut changed = false;
             let result = self.write_blocks(&[write], before, 3, privileged, |tree, growth| {
                 let mut inode = Inode::load(tree, number)?;

@@ -40,6 +40,15 @@ impl StreamWrite<'_> {
     }
 }
 
+/// Whether blocks are compared with their checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verify {
+    Blocks,
+    /// The bytes have checksums of their own. Without a lock, those of a block may be read that was given to
+    /// another meanwhile.
+    Nothing,
+}
+
 /// What a block that is written only in part held before.
 #[derive(Clone, Copy)]
 pub(crate) struct Before<'a> {
@@ -47,6 +56,8 @@ pub(crate) struct Before<'a> {
     pub size: u64,
     /// The bytes of an object that has no extents.
     pub inline: Option<&'a [u8]>,
+    /// With [`Verify::Nothing`], what is kept of a damaged block is kept as it is.
+    pub verify: Verify,
 }
 
 /// Logical blocks of one object to write.
@@ -68,19 +79,40 @@ pub(crate) struct Placed {
     pub checksums: Vec<u32>,
 }
 
-/// Fills `buffer` with the first bytes of a short object, as [`FileSystem::stream_read`], for who has
-/// the tree in hand.
-pub(crate) fn read_held(tree: &Tree, object: u64, buffer: &mut [u8]) -> Result<()> {
-    let mut bounce = zeroed_bytes(1 << tree.state.block_log2)?;
-    for (logical, part) in buffer.chunks_mut(bounce.len()).enumerate() {
-        read_block_of(tree, object, logical as u64, &mut bounce)?;
-        crate::bytes::copy(part, &bounce);
+/// Fills `buffer` with some bytes of an object, as [`FileSystem::stream_read`], for who has the tree in
+/// hand.
+pub(crate) fn read_held(
+    tree: &Tree,
+    object: u64,
+    offset: u64,
+    buffer: &mut [u8],
+    verify: Verify,
+) -> Result<()> {
+    let log2 = tree.state.block_log2;
+    let mut bounce = zeroed_bytes(1 << log2)?;
+    let (mut rest, mut at) = (buffer, offset);
+    while !rest.is_empty() {
+        let skip = (at & ((1 << log2) - 1)) as usize;
+        let bytes = bounce.len().saturating_sub(skip).min(rest.len());
+        let Some((part, tail)) = core::mem::take(&mut rest).split_at_mut_checked(bytes) else {
+            break;
+        };
+        read_block_of(tree, object, at >> log2, &mut bounce, verify)?;
+        crate::bytes::copy(part, bounce.get(skip..).unwrap_or(&[]));
+        rest = tail;
+        at += bytes as u64;
     }
     Ok(())
 }
 
 /// Reads one block, which the tree's lock, held by the caller, keeps where it is.
-fn read_block_of(tree: &Tree, object: u64, logical: u64, buffer: &mut [u8]) -> Result<()> {
+fn read_block_of(
+    tree: &Tree,
+    object: u64,
+    logical: u64,
+    buffer: &mut [u8],
+    verify: Verify,
+) -> Result<()> {
     let map = Mapping::read(tree, object, logical, logical + 1)?;
     let block = map.segments.first().and_then(|segment| segment.block);
     let (Some(block), Some(sum)) = (block, map.checksums.first()) else {
@@ -88,7 +120,7 @@ fn read_block_of(tree: &Tree, object: u64, logical: u64, buffer: &mut [u8]) -> R
         return Ok(());
     };
     tree.host.device.read(block << tree.state.block_log2, buffer)?;
-    if tree.host.checksum.crc32c(0, buffer) != *sum {
+    if verify == Verify::Blocks && tree.host.checksum.crc32c(0, buffer) != *sum {
         return Err(Error::Checksum { block });
     }
     Ok(())
@@ -100,6 +132,17 @@ impl FileSystem {
     ///
     /// Errors: `Checksum` for a block that is not what was written, `Device`, `OutOfMemory`.
     pub(crate) fn stream_read(&self, object: u64, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.stream_read_as(object, offset, buffer, Verify::Blocks)
+    }
+
+    /// As [`FileSystem::stream_read`], verified or not.
+    pub(crate) fn stream_read_as(
+        &self,
+        object: u64,
+        offset: u64,
+        buffer: &mut [u8],
+        verify: Verify,
+    ) -> Result<()> {
         let log2 = self.reader().state.block_log2;
         let block_bytes = 1usize << log2;
         let (mut rest, mut at) = (buffer, offset);
@@ -129,10 +172,10 @@ impl FileSystem {
                                 sums.split_at_checked(blocks as usize).unwrap_or((sums, &[]));
                             sums = others;
                             if skip == 0 && bytes == (blocks as usize) << log2 {
-                                self.read_run(object, logical, run, mine, part)?;
+                                self.read_run(object, logical, run, mine, part, verify)?;
                             } else {
                                 let mut bounce = zeroed_bytes(block_bytes)?;
-                                self.read_run(object, logical, run, mine, &mut bounce)?;
+                                self.read_run(object, logical, run, mine, &mut bounce, verify)?;
                                 crate::bytes::copy(part, bounce.get(skip..).unwrap_or(&[]));
                             }
                         }
@@ -146,7 +189,7 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Reads whole blocks and compares their checksums.
+    /// Reads whole blocks and compares their checksums, if they are to be verified.
     fn read_run(
         &self,
         object: u64,
@@ -154,9 +197,13 @@ impl FileSystem {
         run: Run,
         sums: &[u32],
         buffer: &mut [u8],
+        verify: Verify,
     ) -> Result<()> {
         let log2 = self.block_log2();
         self.host.device.read(run.start << log2, buffer)?;
+        if verify == Verify::Nothing {
+            return Ok(());
+        }
         let blocks = buffer.chunks_exact_mut(1 << log2).zip(sums);
         for (at, (bytes, sum)) in blocks.enumerate() {
             if self.host.checksum.crc32c(0, bytes) != *sum {
@@ -168,7 +215,7 @@ impl FileSystem {
 
     /// Reads one block while the tree's lock keeps it where it is.
     fn read_block_locked(&self, object: u64, logical: u64, buffer: &mut [u8]) -> Result<()> {
-        read_block_of(&self.reader(), object, logical, buffer)
+        read_block_of(&self.reader(), object, logical, buffer, Verify::Blocks)
     }
 
     /// Block size as a power of two.
@@ -176,8 +223,11 @@ impl FileSystem {
         self.reader().state.block_log2
     }
 
-    /// Writes `bytes` to `object` at `offset` and runs `commit`, all as one operation: see
-    /// [`FileSystem::write_streams_with`].
+    /// Writes `bytes` to `object`, which has no inode, at `offset` and runs `commit`, which may change
+    /// `extra_items` items of the tree, as one operation: either all is done or nothing. The caller keeps
+    /// other writers off the object meanwhile.
+    ///
+    /// Errors: those of `commit`; `TooBig`; `NoSpace`; `Device`.
     pub(crate) fn write_stream_with<R>(
         &self,
         object: u64,
@@ -186,22 +236,23 @@ impl FileSystem {
         extra_items: u64,
         commit: impl FnOnce(&mut Tree) -> Result<R>,
     ) -> Result<R> {
-        self.write_streams_with(&[StreamWrite { object, offset, bytes }], extra_items, commit)
+        let before = Before { size: u64::MAX, inline: None, verify: Verify::Blocks };
+        let writes = [StreamWrite { object, offset, bytes }];
+        self.write_blocks(&writes, before, extra_items, false, |tree, _| commit(tree))
     }
 
-    /// Writes to objects without inodes, and runs `commit`, which may change `extra_items` items of
-    /// the tree, as one operation: either all is done or nothing. `writes` are in the order of
-    /// (object, offset), do not overlap, and touch [`WRITE_BYTES_MAX`] bytes of blocks at most. The
-    /// caller keeps other writers off these objects meanwhile.
+    /// As [`FileSystem::write_stream_with`], for several writes to objects whose bytes have checksums of
+    /// their own. `writes` are in the order of (object, offset), do not overlap, and touch
+    /// [`WRITE_BYTES_MAX`] bytes of blocks at most.
     ///
-    /// Errors: those of `commit`; `Invalid` for writes out of order; `TooBig`; `NoSpace`; `Device`.
+    /// Errors: `Invalid` for writes out of order, too.
     pub(crate) fn write_streams_with<R>(
         &self,
         writes: &[StreamWrite<'_>],
         extra_items: u64,
         commit: impl FnOnce(&mut Tree) -> Result<R>,
     ) -> Result<R> {
-        let before = Before { size: u64::MAX, inline: None };
+        let before = Before { size: u64::MAX, inline: None, verify: Verify::Nothing };
         self.write_blocks(writes, before, extra_items, false, |tree, _| commit(tree))
     }
 
@@ -399,7 +450,7 @@ impl FileSystem {
                 block.fill(0);
                 crate::bytes::copy(block, bytes.get(start as usize..).unwrap_or(&[]));
             }
-            None if old > 0 => self.stream_read(object, start, block)?,
+            None if old > 0 => self.stream_read_as(object, start, block, before.verify)?,
             None => {}
         }
         if let Some(tail) = block.get_mut(old..) {

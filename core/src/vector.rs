@@ -8,7 +8,7 @@
 //! live is overwritten; freed rows are used again, the lowest first, and blocks of the stream
 //! without any row in use are given back at once.
 
-use crate::collection::{Collection, Counts, Writer};
+use crate::collection::{self, Collection, Counts, Writer};
 use crate::collection_memory::{RowInfo, RowItems, decode_row, go_on};
 use crate::error::{Error, Result, corrupt};
 use crate::file::load_file;
@@ -17,14 +17,14 @@ use crate::inode::Inode;
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
 use crate::row_set::RowSet;
-use crate::stream::{StreamWrite, punch_stream};
+use crate::stream::{Before, StreamWrite, Verify, punch_stream, read_held};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 use core::ops::RangeInclusive;
 use siphasher::sip::SipHasher24;
 use vexfs_index::{Executor, ROWS_MAX};
-use vexfs_memory::{Table, TryVec, sort_by};
+use vexfs_memory::{Table, TryVec, sort_by, zeroed_bytes};
 use vexfs_simd::RowTerm;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -162,6 +162,36 @@ pub(crate) fn clear_flag(tree: &mut Tree, number: u64) -> Result<()> {
     }
 }
 
+/// Whether a row in use has a byte in this block of the stream of the collection that `object` holds.
+fn has_rows(tree: &Tree, object: u64, row_bytes: u64, block: u64) -> Result<bool> {
+    let log2 = tree.state.block_log2;
+    let from = (block << log2).checked_div(row_bytes).unwrap_or(0);
+    let to = (((block + 1) << log2) - 1).checked_div(row_bytes).unwrap_or(0);
+    let next = tree.next(Key::new(object, Kind::Row, from))?;
+    Ok(next.is_some_and(|item| item.key().is(object, Kind::Row) && item.key().offset() <= to))
+}
+
+/// Writes a damaged block of the `stream` with the vectors of the collection that `object` holds anew, as
+/// it can be read; those that are not what was put are known by their own checksums. Without a row in use
+/// it is given back.
+pub(crate) fn write_rows_anew(fs: &FileSystem, object: u64, stream: u64, block: u64) -> Result<()> {
+    let used = {
+        let tree = fs.reader();
+        let item = tree.get(Key::new(object, Kind::Collection, 0))?.ok_or(Error::NotFound)?;
+        let row_bytes = collection::decode(object, &item)?.0.shape.row_bytes() as u64;
+        has_rows(&tree, object, row_bytes, block)?
+    };
+    if !used {
+        return fs.operation(4, true, |tree| punch_stream(tree, stream, block, 1).map(|_| ()));
+    }
+    let mut bytes = zeroed_bytes(1 << fs.block_log2())?;
+    let offset = block << fs.block_log2();
+    fs.stream_read_as(stream, offset, &mut bytes, Verify::Nothing)?;
+    let write = StreamWrite { object: stream, offset, bytes: &bytes };
+    let before = Before { size: u64::MAX, inline: None, verify: Verify::Nothing };
+    fs.write_blocks(&[write], before, 0, true, |_, _| Ok(()))
+}
+
 /// Gives back, within an operation, the blocks of the stream that held `freed` rows and hold no row
 /// in use any more. `freed` ascends.
 fn punch_free_blocks(tree: &mut Tree, collection: &Collection, freed: &[u32]) -> Result<()> {
@@ -172,14 +202,7 @@ fn punch_free_blocks(tree: &mut Tree, collection: &Collection, freed: &[u32]) ->
         let (first, last) = (start >> log2, (start + row_bytes - 1) >> log2);
         let mut run = None;
         for block in first.max(next)..=last {
-            // The rows that have a byte in this block.
-            let from = (block << log2).checked_div(row_bytes).unwrap_or(0);
-            let to = (((block + 1) << log2) - 1).checked_div(row_bytes).unwrap_or(0);
-            let key = Key::new(collection.schema.object, Kind::Row, from);
-            let used = tree.next(key)?.is_some_and(|item| {
-                let key = item.key();
-                key.is(collection.schema.object, Kind::Row) && key.offset() <= to
-            });
+            let used = has_rows(tree, collection.schema.object, row_bytes, block)?;
             match (&mut run, used) {
                 (Some((_, blocks)), false) => *blocks += 1,
                 (None, false) => run = Some((block, 1)),
@@ -505,7 +528,7 @@ impl FileSystem {
 
     /// The vector of a chunk and what is known of it.
     ///
-    /// Errors: `NotFound` when there is none, `Stale` for the file, `Checksum` when it is damaged.
+    /// Errors: `NotFound` when there is none, `Stale` for the file, `DamagedVector`.
     pub fn get_vector(
         &self,
         collection: u32,
@@ -525,8 +548,7 @@ impl FileSystem {
             if layout.inode.get() != inode || layout.chunk.get() != chunk {
                 return Err(corrupt(inode, "vector in a row of another file"));
             }
-            let bytes = self.read_row(&collection, row)?;
-            if self.host.checksum.crc32c(0, &bytes) == layout.checksum.get() {
+            if let Some(bytes) = self.read_row(&collection, row, layout.checksum.get())? {
                 let number = collection.schema.number;
                 return Ok((VectorInfo::new(number, row, &layout, version), bytes));
             }
@@ -539,18 +561,43 @@ impl FileSystem {
                 && row_layout(&self.reader(), &collection, now)?.sequence == layout.sequence;
             tries += 1;
             if same || tries > READ_TRIES {
-                return Err(corrupt(collection.schema.object, "vector is not what was stored"));
+                return Err(Error::DamagedVector);
             }
         }
     }
 
-    pub(crate) fn read_row(&self, collection: &Collection, row: u32) -> Result<Vec<u8>> {
-        let row_bytes = collection.row_bytes();
+    /// The vector of a row; nothing when it is not the one with this checksum. Blocks are not verified, so
+    /// that damage in one costs no vector that is whole.
+    pub(crate) fn read_row(
+        &self,
+        collection: &Collection,
+        row: u32,
+        checksum: u32,
+    ) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
-        bytes.try_resize(row_bytes, 0)?;
-        let offset = u64::from(row) * row_bytes as u64;
-        self.stream_read(collection.schema.rows_object, offset, &mut bytes)?;
-        Ok(bytes)
+        bytes.try_resize(collection.row_bytes(), 0)?;
+        let offset = u64::from(row) * bytes.len() as u64;
+        self.stream_read_as(collection.schema.rows_object, offset, &mut bytes, Verify::Nothing)?;
+        let whole = self.is_row(collection, row, checksum, &mut bytes)?;
+        Ok(whole.then_some(bytes))
+    }
+
+    /// Whether `bytes`, read without a lock from a row, are the ones with this checksum, or those that are
+    /// there now, after another row of the same block was written.
+    pub(crate) fn is_row(
+        &self,
+        collection: &Collection,
+        row: u32,
+        checksum: u32,
+        bytes: &mut [u8],
+    ) -> Result<bool> {
+        if self.host.checksum.crc32c(0, bytes) == checksum {
+            return Ok(true);
+        }
+        let offset = u64::from(row) * bytes.len() as u64;
+        let stream = collection.schema.rows_object;
+        read_held(&self.reader(), stream, offset, bytes, Verify::Nothing)?;
+        Ok(self.host.checksum.crc32c(0, bytes) == checksum)
     }
 
     /// Removes the file's vectors of these chunks, in several operations when there are many.

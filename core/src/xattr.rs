@@ -12,6 +12,7 @@ use crate::inode::{Inode, new_object};
 use crate::key::{Key, Kind, OFFSET_MAX};
 use crate::layout::*;
 use crate::names::{self, Place};
+use crate::stream::{Verify, read_held};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use vexfs_memory::TryVec;
@@ -44,7 +45,7 @@ impl Attribute<'_> {
         }
         let mut value = Vec::new();
         value.try_resize(self.length, 0)?;
-        crate::stream::read_held(tree, self.object, &mut value)?;
+        read_held(tree, self.object, 0, &mut value, Verify::Blocks)?;
         Ok(value)
     }
 }

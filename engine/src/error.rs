@@ -189,6 +189,7 @@ impl fmt::Display for Description {
             CoreError::Checksum { block } => {
                 return write!(formatter, "block {block} is damaged (wrong checksum)");
             }
+            CoreError::DamagedVector => "the vector is damaged: it is not what was put",
             CoreError::Corrupt { place, what } => {
                 return write!(formatter, "damaged: {what} (at {place})");
             }

@@ -2,11 +2,12 @@
 //! A collection from its making to its end, each command's answer compared with what it must be.
 
 use crate::MountTest;
-use crate::support::{Mounted, Window, create, where_slow};
-use crate::vectors::{DIMENSION, command, create_collection, put, vectors};
+use crate::support::{Mounted, Window, assert_same, create, errno, where_slow};
+use crate::vectors::{DIMENSION, command, create_collection, put, search, vectors};
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use vexfs_uapi as uapi;
 use vexfs_uapi::Command;
 use zerocopy::FromZeros;
@@ -17,6 +18,7 @@ pub const TESTS: &[MountTest] = &[
     ("every_collection_has_its_turn", every_collection_has_its_turn),
     ("a_mapped_page_makes_vectors_stale", a_mapped_page),
     ("what_does_not_fit_is_refused_first", what_does_not_fit),
+    ("a_damaged_vector_is_its_readers_matter", a_damaged_vector),
 ];
 
 /// Vectors of a file.
@@ -278,5 +280,52 @@ fn what_is_dropped_at_once_was_made(mounted: &Mounted) {
         made.expect("collections");
     });
     drop(top);
+    mounted.unmount();
+}
+
+fn a_damaged_vector(mounted: &Mounted) {
+    let data = vectors(1, 8);
+    let whole = |chunk: usize| &data[chunk * DIMENSION..][..DIMENSION];
+    mounted.mount("");
+    let number = create_collection(&File::open(&mounted.directory).expect("open"), "c");
+    let path = mounted.directory.join("file");
+    put(&path, number, &data);
+    mounted.unmount();
+    let device = File::options().read(true).write(true).open(&mounted.device).expect("open");
+    let mut lot = vec![0; 1 << 20];
+    // Rows of so many bytes are where blocks begin, or at multiples from there.
+    let place = (0..).step_by(lot.len()).find_map(|start| {
+        assert!(device.read_at(&mut lot, start).expect("read") > 0, "the vector is on the device");
+        let at = lot.chunks(DIMENSION).position(|row| row == whole(5))?;
+        Some(start + (at * DIMENSION) as u64)
+    });
+    device
+        .write_all_at(&[data[5 * DIMENSION + 9] ^ 4], place.expect("a place") + 9)
+        .expect("damage");
+    device.sync_all().expect("fsync");
+    mounted.mount("errors=remount-ro");
+    let top = File::open(&mounted.directory).expect("open");
+    let file = File::open(&path).expect("open");
+    for chunk in 0..8 {
+        match get(&file, number, chunk) {
+            Ok((bytes, _)) => assert_same(&bytes, whole(chunk as usize), "beside a damaged one"),
+            Err(error) => assert_eq!((chunk, error.raw_os_error()), (5, Some(libc::EBADMSG))),
+        }
+    }
+    assert_eq!(get(&file, number, 5).expect_err("damaged").raw_os_error(), Some(libc::EBADMSG));
+    let (hits, _) = search(&top, number, &data, 0).expect("search");
+    assert_eq!((hits.len(), hits[3].chunk, hits[3].distance), (8, 3, 0));
+    assert!(hits[5].chunk != 5 && hits[5].distance != 0, "the next is the nearest");
+    let error = rustix::fs::ioctl_ficlone(&create(&mounted.directory.join("clone")), &file);
+    assert_eq!(errno(error), libc::EBADMSG);
+    // What would stop all writing does so a moment later.
+    std::thread::sleep(Duration::from_millis(200));
+    let more = vectors(2, 8);
+    put(&mounted.directory.join("another"), number, &more);
+    let (hits, _) = search(&top, number, &more, 0).expect("search");
+    assert!(hits.iter().all(|hit| hit.distance == 0), "others go on");
+    put(&path, number, &data);
+    assert_same(&get(&file, number, 5).expect("put again").0, whole(5), "put again");
+    drop((top, file));
     mounted.unmount();
 }

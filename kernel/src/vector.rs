@@ -5,7 +5,7 @@ use crate::boundary::{bytes, bytes_mut, copy_out, deliver, status};
 use crate::executor::InterruptibleExecutor;
 use alloc::vec::Vec;
 use core::ffi::c_void;
-use vexfs_core::{FileSystem, PutReport, Result, VectorInfo, VectorPut};
+use vexfs_core::{Error, FileSystem, PutReport, Result, VectorInfo, VectorPut};
 use vexfs_memory::TryVec;
 
 /// A vector to put, with a layout that C can declare.
@@ -151,9 +151,18 @@ impl From<&VectorInfo> for Vector {
     }
 }
 
+/// Leaves `-EBADMSG` to a vector that is damaged, which is nobody else's matter: damage in what leads to it
+/// is `-EUCLEAN`.
+fn tell_apart(error: Error) -> Error {
+    match error {
+        Error::Checksum { block } => Error::Corrupt { place: block, what: "checksum" },
+        error => error,
+    }
+}
+
 /// Copies the bytes of a found vector out and tells what is known of it.
 fn hand_out(found: Result<(VectorInfo, Vec<u8>)>, buffer: &mut [u8]) -> Result<Vector> {
-    let (info, vector) = found?;
+    let (info, vector) = found.map_err(tell_apart)?;
     copy_out(&vector, buffer)?;
     Ok(Vector::from(&info))
 }
@@ -256,5 +265,5 @@ pub unsafe extern "C" fn vexfs_core_vectors_clone(
     cloned: *mut u64,
 ) -> i32 {
     // SAFETY: the caller's word.
-    unsafe { deliver(file_system.clone_vectors(from, to), cloned) }
+    unsafe { deliver(file_system.clone_vectors(from, to).map_err(tell_apart), cloned) }
 }

@@ -390,9 +390,6 @@ fn advice(code: Code, name: &ObjectName) -> Option<&'static str> {
         Code::DataChecksum | Code::DataUnreadable if name.path.is_some() => {
             "Restore this file from a copy, or remove it; nothing else is affected."
         }
-        Code::DataChecksum | Code::DataUnreadable if name.collection.is_some() => {
-            "Put the vectors of this collection again, from the files that they describe."
-        }
         Code::DeviceTooSmall => {
             "Bring the missing bytes back: make the image or device as long as it was, from a copy if \
              they are gone. Without them nothing can be repaired."

@@ -79,6 +79,8 @@ pub(crate) struct Collections {
     by_number: Table<CollectionRecord>,
     /// Number of the collection that an object holds.
     numbers: Table<u32>,
+    /// The object that holds the collection whose vectors are in a stream.
+    of_stream: Table<u64>,
     names: Vec<ListedName>,
     number_highest: u32,
     lone_vectors: Vec<LoneVector>,
@@ -89,6 +91,11 @@ impl Collections {
     /// Whether the object holds a collection.
     pub fn is_object(&self, object: u64) -> bool {
         self.numbers.contains(object)
+    }
+
+    /// The object that holds the collection whose vectors are in the stream.
+    pub fn of_stream(&self, stream: u64) -> Option<u64> {
+        self.of_stream.get(stream).copied()
     }
 
     fn record(&mut self, number: u32) -> Result<Option<&mut CollectionRecord>> {
@@ -173,6 +180,7 @@ impl Checker<'_> {
         // Vectors of it may have been seen.
         *known = CollectionRecord { vectors: known.vectors, balance: known.balance, ..record };
         self.collections.numbers.try_insert(key.object, number)?;
+        self.collections.of_stream.try_insert(rows_object, key.object)?;
         self.collections.number_highest = self.collections.number_highest.max(number);
         self.object.collection = Some(number);
         for stream in [rows_object, graph_object] {

@@ -99,20 +99,26 @@ impl Checker<'_> {
     ) -> Result<()> {
         let (log2, block_bytes) = (self.state.block_log2, self.state.block_bytes());
         let together = self.host.device.read(block << log2, buffer).is_ok();
+        // Vectors have checksums of their own, and are judged by them.
+        let rows_of = self.collections.of_stream(key.object);
+        let (unreadable, changed) = match rows_of {
+            Some(_) => (Code::RowsBlock, Code::RowsBlock),
+            None => (Code::DataUnreadable, Code::DataChecksum),
+        };
         for (at, bytes) in buffer.chunks_exact_mut(block_bytes).enumerate() {
             let block = block.saturating_add(at as u64);
             #[cfg(test)]
             self.blocks.written.insert(block)?;
             let logical = key.offset().saturating_add(done).saturating_add(at as u64);
-            let place = Place::key(key).at_block(block).with(logical, 0);
+            let place = Place::key(key).at_block(block).with(logical, rows_of.unwrap_or(0));
             if !together && let Err(error) = self.host.device.read(block << log2, bytes) {
-                self.sink.find_error(Code::DataUnreadable, place, Error::Device(error))?;
+                self.sink.find_error(unreadable, place, Error::Device(error))?;
                 continue;
             }
             self.sink.report.blocks_read += 1;
             if self.host.checksum.crc32c(0, bytes) != u32_at(sums, at * 4) {
                 let error = Error::Checksum { block };
-                self.sink.find_error(Code::DataChecksum, place, error)?;
+                self.sink.find_error(changed, place, error)?;
             }
         }
         Ok(())

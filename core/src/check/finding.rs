@@ -241,6 +241,8 @@ codes! {
     RowSequence, "row-sequence", Derived, true,
         "a row is numbered as if it were still to be put";
     RowChecksum, "row-checksum", Damage, true, "a vector's bytes are not what was put";
+    RowsBlock, "rows-block", Derived, true,
+        "a block of a collection's vectors is not what was written";
     RowInvalid, "row-invalid", Damage, true, "a vector's components are not numbers";
     RowOwner, "row-owner", Derived, true,
         "a row names another file than the one that has its vector";

@@ -24,6 +24,9 @@ pub(crate) fn fix(fs: &FileSystem, code: Code, place: &Place) -> Option<Result<(
         Code::RowSequence => change(fs, place.object, |head| head.next_sequence = expected.into()),
         Code::RowOwner => set_owner(fs, key, place.found, place.expected),
         Code::VectorRow => set_row(fs, key, place.found, place.expected),
+        Code::RowsBlock => {
+            crate::vector::write_rows_anew(fs, place.expected, place.object, place.found)
+        }
         Code::RowChecksum
         | Code::RowInvalid
         | Code::RowWithoutVector

@@ -410,6 +410,100 @@ fn damaged_data_is_reported_and_the_file_kept() {
     assert!(after[2].is_none(), "reading a damaged block must fail");
 }
 
+/// The device block with the vectors of the collection.
+fn rows_block(memory: &Memory) -> u64 {
+    let fs = open(memory);
+    let tree = fs.reader();
+    let head = tree.get(collection(&tree)).unwrap().unwrap();
+    let stream = CollectionLayout::read_from_prefix(&head).unwrap().0.rows_object.get();
+    let extent = tree.get(Key::new(stream, Kind::Extent, 0)).unwrap().unwrap();
+    ExtentLayout::read_from_prefix(&extent).unwrap().0.block.get()
+}
+
+/// The vectors of the two files, by file and chunk; `None` for those that are damaged.
+fn vectors(fs: &FileSystem) -> Vec<(bool, u32, Option<Vec<u8>>)> {
+    let mut found = Vec::new();
+    for name in [b"data".as_slice(), b"inline"] {
+        let inode = fs.lookup(ROOT_INODE, name).unwrap();
+        for chunk in 0..11 {
+            match fs.get_vector(1, inode, chunk) {
+                Ok((_, bytes)) => found.push((name == b"data", chunk, Some(bytes))),
+                Err(Error::NotFound) => {}
+                Err(error) => {
+                    assert!(error.is_damage(), "{error:?}");
+                    found.push((name == b"data", chunk, None));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn damage_in_a_block_costs_the_vectors_that_it_meets() {
+    // In row 5, which is chunk 2 of the second file; in row 3, which is free; behind the last row.
+    for (at, row) in [(5 * 24 + 7, Some(5)), (3 * 24, None), (3000, None)] {
+        for repaired in [false, true] {
+            let memory = populated(12);
+            let whole = vectors(&open(&memory));
+            assert!(whole.len() == 10 && whole.iter().all(|vector| vector.2.is_some()));
+            let block = rows_block(&memory);
+            memory.bytes.lock().unwrap()[(block as usize) << 12 | at] ^= 8;
+            let expected = if row.is_some() {
+                BTreeSet::from(["rows-block", "row-checksum"])
+            } else {
+                BTreeSet::from(["rows-block"])
+            };
+            assert_eq!(BTreeSet::from_iter(codes_of(&memory)), expected);
+            let mut left = whole.clone();
+            for vector in left.iter_mut().filter(|v| row.is_some() && (v.0, v.1) == (false, 2)) {
+                vector.2 = None;
+            }
+            assert_eq!(vectors(&open(&memory)), left, "read from the damaged block");
+            if repaired {
+                let report = repair_all(&memory);
+                assert!(report.is_clean(), "{report:?}");
+                assert_clean(&memory);
+                left.retain(|vector| vector.2.is_some());
+                assert_eq!(vectors(&open(&memory)), left);
+            }
+            // The lowest free rows lie in that block.
+            let fs = open(&memory);
+            let new = [9; 24];
+            for chunk in 20..30 {
+                let inode = fs.lookup(ROOT_INODE, b"data").unwrap();
+                let put = crate::vector_tests::put(chunk, &new);
+                assert_eq!(fs.put_vectors(1, inode, &[put]).unwrap().stored, 1);
+                assert_eq!(fs.get_vector(1, inode, chunk).unwrap().1, new);
+            }
+            fs.commit().unwrap();
+            assert_eq!(vectors(&fs), left, "with others put into the block");
+            drop(fs);
+            let codes = codes_of(&memory);
+            let damaged = row.is_some() && !repaired;
+            assert_eq!(codes, if damaged { &["row-checksum"][..] } else { &[] });
+        }
+    }
+}
+
+#[test]
+fn a_block_without_a_whole_vector_is_given_back() {
+    let memory = populated(12);
+    let block = rows_block(&memory) as usize;
+    memory.bytes.lock().unwrap()[block << 12..][..11 * 24].fill(1);
+    let report = repair_all(&memory);
+    assert!(report.is_clean(), "{report:?}");
+    assert_clean(&memory);
+    let fs = open(&memory);
+    assert!(vectors(&fs).is_empty());
+    let stream = {
+        let tree = fs.reader();
+        let head = tree.get(collection(&tree)).unwrap().unwrap();
+        CollectionLayout::read_from_prefix(&head).unwrap().0.rows_object.get()
+    };
+    assert!(fs.reader().get(Key::new(stream, Kind::Extent, 0)).unwrap().is_none());
+}
+
 #[test]
 fn a_repair_that_is_cut_short_does_no_harm() {
     let whole = contents(&populated(12));

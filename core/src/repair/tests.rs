@@ -447,6 +447,7 @@ fn every_kind_of_damage_is_found_and_put_right() {
         "group-count",
         "data-unreadable",
         "data-checksum",
+        "rows-block",
         "graph-damaged",
     ]);
     let missing: Vec<_> =
