@@ -156,6 +156,15 @@ pub fn find_if_any(volume: &Volume, name: &str) -> Outcome<Option<CollectionInfo
     }
 }
 
+/// What to do about damaged vectors.
+pub const DAMAGED_HINT: &str = "fsck.vexfs -n names their files: put the vectors of these again.";
+
+/// Vectors of a collection that cannot be read, as far as somebody has tried: none is known of while
+/// it is not in memory, whole, and a kernel tells only who may read every file.
+pub fn known_damaged(info: &CollectionInfo) -> Option<u64> {
+    (info.counted && (info.loaded || info.damaged > 0)).then_some(info.damaged)
+}
+
 /// Rows that go into the graph between two steps of the progress bar.
 const STEP_ROWS: u64 = 2048;
 

@@ -60,13 +60,14 @@ on() {
 on_mount() { on "$mount" "$mount" "$@"; }
 on_image() { on "$image:" "$image" "$@"; }
 
-# What may differ: where it is, times and how long it took, numbers of inodes, memory, and how often
-# the bytes of a file have changed.
+# What may differ: where it is, times and how long it took, numbers of inodes, memory, how often the
+# bytes of a file have changed, the work of a search, and whether anybody has read vectors, so that
+# damaged ones are known.
 alike() {
   sed -e "s|$image:||g" -e "s|$image|VOLUME|g" -e "s|$mount/|/|g" -e "s|$mount|VOLUME|g" \
     -e 's/[0-9][0-9]*-[0-9][0-9]-[0-9][0-9].[0-9][0-9]:[0-9][0-9]:[0-9.]*Z*/TIME/g' \
     -e 's/[0-9.][0-9.]* \(us\|ms\|s\)\([ ,;)]\|$\)/LONG\2/g' \
-    -e 's/"\(ino\|content_version\|generation\|created\|memory_bytes\|seconds\|store_seconds\)":[^,}]*/"\1":N/g' \
+    -e 's/"\(ino\|content_version\|generation\|created\|memory_bytes\|seconds\|store_seconds\|examined\|damaged\)":[^,}]*/"\1":N/g' \
     -e 's/"\(uuid\|published\|writer_generation\)":[^,}]*/"\1":N/g' \
     -e 's/^Inode  *[0-9]*/Inode N/' -e 's/version [0-9]*/version N/'
 }

@@ -71,6 +71,24 @@ impl Fixture {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// The hits of a search, behind which an object tells of the answer as a whole.
+    fn hits(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut lines = self.json(arguments);
+        let answer = lines.pop().unwrap();
+        assert_eq!((&answer["record"], &answer["hits"]), (&"answer".into(), &lines.len().into()));
+        assert!(lines.iter().all(|hit| hit["record"] == "hit"));
+        lines
+    }
+
+    /// Changes a byte of the copy of a vector that a collection has, which is the last of all copies.
+    fn damage(&self, vector: &[f32]) {
+        let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut image = std::fs::read(self.image()).unwrap();
+        let at = image.windows(bytes.len()).rposition(|window| window == bytes).unwrap();
+        image[at] ^= 0x40;
+        std::fs::write(self.image(), image).unwrap();
+    }
+
     /// Writes a .npy file of rows of f32.
     fn npy(&self, name: &str, rows: &[&[f32]]) {
         let columns = rows.first().map_or(0, |row| row.len());
@@ -115,7 +133,7 @@ fn rows_of_a_file_are_imported_found_listed_and_exported() {
         let mut arguments =
             vec!["search", "@:/", "points", "--npy", "query.npy:0", "-k", "3", "--json"];
         arguments.extend(extra);
-        let hits = fixture.json(&arguments);
+        let hits = fixture.hits(&arguments);
         assert_eq!(hits.len(), 3);
         assert_eq!(
             (hits[0]["chunk"].as_u64(), hits[0]["distance"].as_f64()),
@@ -131,12 +149,12 @@ fn rows_of_a_file_are_imported_found_listed_and_exported() {
         }
     }
     let batch =
-        fixture.json(&["search", "@:/", "points", "--npy", "query.npy", "-k", "1", "--json"]);
+        fixture.hits(&["search", "@:/", "points", "--npy", "query.npy", "-k", "1", "--json"]);
     let chunks: Vec<_> = batch.iter().map(|hit| hit["chunk"].as_u64().unwrap()).collect();
     assert_eq!(chunks, [123, 7]);
     let near =
         ["search", "@:/", "points", "--npy", "query.npy:0", "-k", "50", "--radius", "0", "--json"];
-    assert_eq!(fixture.json(&near).len(), 1);
+    assert_eq!(fixture.hits(&near).len(), 1);
 
     fixture.ok(&["export", "@", "points", "out.npy"]);
     assert_eq!(std::fs::read(fixture.path("out.npy")).unwrap().len(), 128 + 3000 * 12);
@@ -195,7 +213,7 @@ fn single_vectors_are_put_got_replaced_listed_and_removed() {
     assert_eq!(chunks, [(Some(0), Some(0)), (Some(7), Some(9))]);
     fixture.npy("q.npy", &[&[3.0, 4.0]]);
     let tagged = ["search", "@:/", "v", "--npy", "q.npy", "--tag", "1-9", "--json"];
-    assert_eq!(fixture.json(&tagged).len(), 1);
+    assert_eq!(fixture.hits(&tagged).len(), 1);
     fixture.ok(&["vector", "rm", "@:/d/a", "v", "--chunk", "7"]);
     assert!(
         fixture.fails(1, &["vector", "rm", "@:/d/a", "v", "--chunk", "7"]).contains("no vector")
@@ -209,10 +227,10 @@ fn single_vectors_are_put_got_replaced_listed_and_removed() {
     // Stale and fresh.
     fixture.ok(&["vector", "put", "@:/d/b", "v", "--values", "3,4"]);
     fixture.write(&[("/d/b", "changed")]);
-    let hits = fixture.json(&["search", "@:/", "v", "--npy", "q.npy", "--json"]);
+    let hits = fixture.hits(&["search", "@:/", "v", "--npy", "q.npy", "--json"]);
     assert_eq!((hits.len(), hits[0]["fresh"].as_bool()), (1, Some(false)));
     assert!(
-        fixture.json(&["search", "@:/", "v", "--npy", "q.npy", "--fresh", "--json"]).is_empty()
+        fixture.hits(&["search", "@:/", "v", "--npy", "q.npy", "--fresh", "--json"]).is_empty()
     );
 }
 
@@ -241,7 +259,7 @@ fn texts_are_embedded_once_found_by_words_and_gone_with_their_files() {
     assert_eq!((again[0]["files"].as_u64(), again[0]["fresh_files"].as_u64()), (Some(0), Some(4)));
 
     let search = |extra: &[&str]| {
-        fixture.json(&[&["search", "@:/", "texts", "--json", "-k", "3"], extra].concat())
+        fixture.hits(&[&["search", "@:/", "texts", "--json", "-k", "3"], extra].concat())
     };
     let warranty = ["--text", "without any warranty"];
     let hits = search(&warranty);
@@ -256,7 +274,7 @@ fn texts_are_embedded_once_found_by_words_and_gone_with_their_files() {
     assert_eq!(paths(&search(&["--text", "water carrots", "--suffix", ".md"])), ["/b/soup.md"]);
     assert_eq!(search(&["--text", "fox", "--newer", "2000-01-01"]).len(), 3);
     assert!(search(&["--text", "fox", "--newer", "2999-01-01"]).is_empty());
-    let below = fixture.json(&["search", "@:/a", "texts", "--json", "--text", "warranty"]);
+    let below = fixture.hits(&["search", "@:/a", "texts", "--json", "--text", "warranty"]);
     assert_eq!(below.len(), 2, "the scope is not kept");
 
     // On behalf of a user who may not read one directory.
@@ -305,7 +323,7 @@ done
     );
     let search = ["search", "@:/", "lengths", "--text", "123456", "-k", "1", "--json"];
     assert!(fixture.fails(1, &search).contains("--embedder"));
-    let hits = fixture.json(&[&search[..], &["--embedder", &embedder]].concat());
+    let hits = fixture.hits(&[&search[..], &["--embedder", &embedder]].concat());
     assert_eq!(paths(&hits), ["/x"]);
     assert!(fixture.fails(1, &["embed", "@:/", "lengths"]).contains("cannot be compared"));
     let broken = ["embed", "@:/", "other", "--embedder", "cmd:sh -c 'exit 3'"];
@@ -442,6 +460,78 @@ fn a_damaged_file_is_named_and_the_others_are_embedded() {
     }
 }
 
+#[test]
+fn an_answer_tells_machines_whether_it_is_exact() {
+    let fixture = Fixture::new();
+    let rows: Vec<[f32; 2]> = (0..2000).map(|row| [row as f32, 1.0]).collect();
+    fixture.npy("base.npy", &rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+    fixture.ok(&["import", "--create", "@:/base.npy", "c", "base.npy"]);
+    let search = ["search", "@:/", "c", "--npy", "base.npy:9", "-k", "2", "--json"];
+    for (extra, completeness, plan) in
+        [(&[][..], "approximate", "graph"), (&["--exact"], "exact", "exact")]
+    {
+        let answer = fixture.json(&[&search[..], extra].concat()).pop().unwrap();
+        assert_eq!(
+            (&answer["completeness"], &answer["plan"]),
+            (&completeness.into(), &plan.into())
+        );
+        assert_eq!((&answer["hits"], &answer["queries"]), (&2.into(), &1.into()));
+        assert_eq!((&answer["damaged"], &answer["incomplete_by"]), (&0.into(), &Value::Null));
+        assert!(answer["examined"].as_u64() > Some(0) && answer["seconds"].as_f64() > Some(0.0));
+    }
+}
+
+#[test]
+fn damaged_vectors_are_told_of_by_everything_that_leaves_them_out() {
+    let fixture = Fixture::new();
+    // Rows of 128 bytes: a block holds 32 of them.
+    let row = |row: u32| -> [f32; 32] { std::array::from_fn(|at| (row * 32 + at as u32) as f32) };
+    let rows: Vec<[f32; 32]> = (0..2000).map(row).collect();
+    let slices: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
+    fixture.npy("query.npy", &slices[..1]);
+    for (name, count) in [("large", 2000), ("small", 20)] {
+        let file = format!("{name}.npy");
+        fixture.npy(&file, &slices[..count]);
+        fixture.ok(&["import", "--create", &format!("@:/{file}"), name, &file]);
+        // Of the small one that is the only block.
+        fixture.damage(slices[count / 2]);
+        let damaged = count.min(32);
+        let show = ["collection", "show", "@", name, "--json"];
+        assert_eq!(fixture.json(&show)[0]["damaged"], Value::Null, "nobody has read them");
+
+        let search = ["search", "@:/", name, "--npy", "query.npy", "-k", "1"];
+        let output = fixture.run(&search);
+        let (text, said) =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).into();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(text.contains("Nothing was found"), name == "small", "{text}");
+        assert!(text.contains("incomplete"), "{text}");
+        let words = format!("{damaged} damaged vectors were not compared");
+        assert!(said.contains(&words) && said.contains("fsck.vexfs"), "{said}");
+        let output = fixture.run(&[&search[..], &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let answer: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let told = (&answer["completeness"], &answer["incomplete_by"], &answer["damaged"]);
+        assert_eq!(told, (&"incomplete".into(), &"damage".into(), &damaged.into()));
+
+        let said = fixture.fails(1, &["export", "@", name, "out.npy"]);
+        assert!(said.contains(&format!("a.vexfs:/{file}: vector of chunk")), "{said}");
+        let left = std::fs::read_dir(fixture.path(".")).unwrap().filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_string_lossy().contains("out.npy")
+        });
+        assert_eq!(left.count(), 0, "a part of an export was left");
+        let said = fixture.fails(1, &["export", "@", name, "out.npy", "--skip-damaged"]);
+        assert!(said.contains(&format!("/{file}: {damaged} damaged vectors left out")), "{said}");
+        let length = std::fs::read(fixture.path("out.npy")).unwrap().len();
+        assert_eq!(length, 128 + (count - damaged) * 128);
+        std::fs::remove_file(fixture.path("out.npy")).unwrap();
+
+        let said = fixture.fails(1, &["collection", "rebuild", "@", name]);
+        assert!(said.contains(&format!("{damaged} damaged vectors")), "{said}");
+    }
+}
+
 /// An embedder that takes its time for each text.
 const SLOW_EMBEDDER: &str = r#"printf '{"model":"slow","dimension":2,"batch":1}\n'
 while IFS= read -r line; do
@@ -570,7 +660,7 @@ fn options_that_make_no_sense_are_named_with_what_is_possible() {
         assert!(text.contains(said), "{words:?}: {text}");
     }
     let sized = ["search", "@:/", "c", "--npy", "good.npy:0", "--min-size", "1K", "--json"];
-    assert!(fixture.json(&sized).is_empty());
+    assert!(fixture.hits(&sized).is_empty());
     // The rows are binary, however much their bytes look like text.
     let shown = fixture.ok(&["search", "@:/", "c", "--npy", "good.npy:0"]);
     assert_eq!(shown.lines().count(), 3, "{shown}");

@@ -97,6 +97,18 @@ impl Error {
         }
     }
 
+    /// Whether what was to be read is damaged.
+    pub fn is_damage(&self) -> bool {
+        use rustix::io::Errno;
+        match &self.reason {
+            Reason::Core(error) => error.is_damage(),
+            Reason::Host(error) => {
+                matches!(Errno::from_io_error(error), Some(Errno::BADMSG | Errno::UCLEAN))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether something that was looked for is not there.
     pub fn is_not_found(&self) -> bool {
         match &self.reason {

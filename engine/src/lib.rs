@@ -56,4 +56,4 @@ pub use vexfs_core::{
 };
 /// Shapes of vectors: element types and metrics.
 pub use vexfs_simd as simd;
-pub use volume::{ImageScope, Scope, Volume};
+pub use volume::{EachVector, ImageScope, Scope, Volume};

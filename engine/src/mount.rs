@@ -6,6 +6,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host_files::{self, HostFile, above, errno, failed};
 use crate::ioctl;
 use crate::vectors::{FileVectors, FileVersion, Hit, Vector};
+use crate::volume::EachVector;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -349,11 +350,7 @@ impl Mount {
 
     /// Calls `each` with every vector of a collection, in the order of its rows, until it returns
     /// false. Those of files that the caller may not read are left out.
-    pub fn each_vector(
-        &self,
-        info: &CollectionInfo,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<()> {
+    pub fn each_vector(&self, info: &CollectionInfo, each: &mut EachVector<'_>) -> Result<()> {
         let mut open: HashMap<u64, HostFile> = HashMap::new();
         self.each_row(info, 0, &mut |number, vector| {
             if !open.contains_key(&number) {
@@ -364,7 +361,8 @@ impl Mount {
                 open.insert(number, file);
             }
             match open[&number].vector(info, vector.chunk) {
-                Ok(vector) => Ok(each(&vector.bytes)),
+                Ok(found) => Ok(each(vector.chunk, Ok(&found.bytes))),
+                Err(error) if error.is_damage() => Ok(each(vector.chunk, Err(error))),
                 // Removed meanwhile.
                 Err(error) if error.is_not_found() => Ok(true),
                 Err(error) => Err(error),

@@ -21,6 +21,10 @@ use vexfs_core::{
 /// Vectors that are listed at a time.
 const BATCH: usize = 4096;
 
+/// What is called with each vector of a collection: its chunk, and its bytes, or when these are
+/// damaged an error about its file. False ends the listing.
+pub type EachVector<'a> = dyn FnMut(u32, Result<&[u8]>) -> bool + 'a;
+
 /// A VexFS in use. Its files are found through [`Volume::files`], and their vectors through open
 /// files; here are the collections, and the search.
 pub enum Volume {
@@ -131,11 +135,7 @@ impl Volume {
 
     /// Calls `each` with every vector of a collection, in the order of its rows, until it returns
     /// false. On a mounted file system those of files that the caller may not read are left out.
-    pub fn each_vector(
-        &self,
-        info: &CollectionInfo,
-        each: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<()> {
+    pub fn each_vector(&self, info: &CollectionInfo, each: &mut EachVector<'_>) -> Result<()> {
         match self {
             Self::Image(image) => each_vector(image, info, each),
             Self::Mount(mount) => mount.each_vector(info, each),
@@ -183,11 +183,7 @@ impl Volume {
     }
 }
 
-fn each_vector(
-    image: &Image,
-    info: &CollectionInfo,
-    each: &mut dyn FnMut(&[u8]) -> bool,
-) -> Result<()> {
+fn each_vector(image: &Image, info: &CollectionInfo, each: &mut EachVector<'_>) -> Result<()> {
     let core = &image.core;
     let (mut next, mut listed) = (Some(0), Vec::new());
     while let Some(from) = next.take() {
@@ -201,11 +197,21 @@ fn each_vector(
             next = None;
         }
         for (inode, chunk) in listed.drain(..) {
-            let found = core.get_vector(info.number, inode, chunk);
-            let (_, bytes) = found.map_err(|error| {
-                Error::new(format!("vector of inode {inode}, chunk {chunk}"), image.reason(error))
-            })?;
-            if !each(&bytes) {
+            let found = core.get_vector(info.number, inode, chunk).map_err(|error| {
+                // The name costs more than the vector, and is only wanted here.
+                let paths = image.paths(inode).unwrap_or_default();
+                let name = paths.first().map_or_else(
+                    || format!("{}: inode {inode}", image.device().path().display()).into(),
+                    |path| image.object(path),
+                );
+                Error::new(name, image.reason(error))
+            });
+            let go_on = match found {
+                Ok((_, bytes)) => each(chunk, Ok(&bytes)),
+                Err(error) if error.is_damage() => each(chunk, Err(error)),
+                Err(error) => return Err(error),
+            };
+            if !go_on {
                 return Ok(());
             }
         }

@@ -6,6 +6,7 @@
 //! on its word alone. Every error names the file.
 
 mod component;
+mod draft;
 mod npy;
 mod vecs;
 
@@ -20,6 +21,7 @@ pub use component::{
 };
 
 use crate::escape::escape_name;
+use draft::Draft;
 
 /// The most components that a row of a file may have: four times the highest dimension of a
 /// collection, for files of true answers.
@@ -451,14 +453,22 @@ pub struct ArrayWriter<W: Write + Seek> {
     layout: Layout,
 }
 
-impl ArrayWriter<File> {
-    /// Creates or empties the file `path`, whose name must tell the format.
+impl ArrayWriter<Draft> {
+    /// Creates the file `path`, whose name must tell the format, or one that will take its place:
+    /// it is there when this is published.
     pub fn create(path: &Path, component: Component, columns: usize) -> Result<Self, ArrayError> {
         let error = |fault| ArrayError { file: escape_name(path.as_os_str().as_bytes()), fault };
         let format = Format::from_path(path).ok_or_else(|| error(ArrayFault::UnknownFormat))?;
         Self::check(format, component, columns).map_err(error)?;
-        let sink = File::create(path).map_err(|cause| error(ArrayFault::Io(cause)))?;
+        let sink = Draft::create(path).map_err(|cause| error(ArrayFault::Io(cause)))?;
         Self::new(path, sink, format, component, columns)
+    }
+
+    /// Completes the file and gives it its name. Syncing is the caller's.
+    pub fn publish(self) -> Result<(), ArrayError> {
+        let file = self.file.clone();
+        let published = self.finish()?.publish();
+        published.map_err(|cause| ArrayError { file, fault: ArrayFault::Io(cause) })
     }
 }
 
@@ -511,8 +521,7 @@ impl<W: Write + Seek> ArrayWriter<W> {
         Ok(())
     }
 
-    /// Completes the file, hands what is buffered to the system, and returns the sink. Syncing
-    /// is the caller's.
+    /// Completes the file, hands what is buffered to the system, and returns the sink.
     pub fn finish(mut self) -> Result<W, ArrayError> {
         if self.format == Format::Npy {
             self.sink

@@ -286,7 +286,8 @@ fn files_are_opened_by_name_and_only_if_regular() {
         writer.write_row(&[0; 3]).unwrap_err().fault,
         ArrayFault::RowLength { found: 3, expected: 4 }
     ));
-    writer.finish().unwrap();
+    assert!(!path.exists(), "an unfinished file has its name already");
+    writer.publish().unwrap();
     assert_eq!(ArrayReader::open(&path).unwrap().row(0).unwrap(), float_row(&[0.25]));
 
     let renamed = directory.path().join("no-ending");
@@ -306,6 +307,37 @@ fn files_are_opened_by_name_and_only_if_regular() {
 }
 
 #[test]
+fn a_file_that_is_written_over_is_as_it_was_until_the_new_one_is_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, link) = (directory.path().join("a.npy"), directory.path().join("link.npy"));
+    std::fs::write(&path, "old").unwrap();
+    std::os::unix::fs::symlink("a.npy", &link).unwrap();
+    let write = || {
+        let mut writer = ArrayWriter::create(&link, Component::U8, 1).unwrap();
+        writer.write_row(&[7]).unwrap();
+        writer
+    };
+    drop(write());
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "something was left");
+    write().publish().unwrap();
+    assert_eq!(ArrayReader::open(&path).unwrap().row(0).unwrap(), [7]);
+    assert!(link.is_symlink());
+    // What is no regular file is written to, and not replaced.
+    ArrayWriter::new(
+        Path::new("a.npy"),
+        Draft::create(Path::new("/dev/null")).unwrap(),
+        Format::Npy,
+        Component::U8,
+        1,
+    )
+    .unwrap()
+    .publish()
+    .unwrap();
+    assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+}
+
+#[test]
 fn a_file_cut_while_it_is_read_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.npy");
@@ -313,7 +345,7 @@ fn a_file_cut_while_it_is_read_is_an_error() {
     for _ in 0..1024 {
         writer.write_row(&[1; 1024]).unwrap();
     }
-    writer.finish().unwrap();
+    writer.publish().unwrap();
     let mut reader = ArrayReader::open(&path).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(512 << 10).unwrap();
     let mut rows = vec![9];

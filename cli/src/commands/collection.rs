@@ -2,7 +2,8 @@
 //! `vexfs collection`: making, listing, showing, dropping and rebuilding collections.
 
 use crate::collection::{
-    MetricName, TypeName, build_graph, collection_failure, find, quantization_name, shape_text,
+    DAMAGED_HINT, MetricName, TypeName, build_graph, collection_failure, find, known_damaged,
+    quantization_name, shape_text,
 };
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
@@ -99,7 +100,10 @@ struct List {
 #[command(after_help = "Examples:\n  \
     vexfs collection show notes.vexfs texts\n  \
     vexfs collection rebuild notes.vexfs texts\n  \
-    vexfs collection drop /mnt texts")]
+    vexfs collection drop /mnt texts\n\n\
+    Whether vectors are damaged is known once they are read, as a search, a rebuild and fsck.vexfs\n\
+    do: until then \"damaged\" is null in JSON. A rebuild leaves damaged ones out, says how many, and\n\
+    ends with exit code 1.")]
 struct Named {
     /// Image file, block device, or a directory of a mounted VexFS
     #[arg(value_name = "IMAGE|DIR", value_parser = volume_parser())]
@@ -196,7 +200,7 @@ fn to_json(info: &CollectionInfo) -> Value {
         "unindexed": count(info.unindexed),
         "memory_bytes": count(info.memory_bytes),
         "stored_bytes": count(info.stored_bytes),
-        "damaged": count(info.damaged),
+        "damaged": known_damaged(info),
         "graph_damaged": info.graph_damaged,
     });
     with_path(with_path(fields, "name", &info.name), "model", &info.model)
@@ -273,17 +277,38 @@ impl Named {
         let rebuilt = volume.rebuild_collection(&info, threads);
         let done = rebuilt.map_err(|error| collection_failure(&self.name, error))?;
         build_graph(&volume, &info, threads)?;
+        let now = find(&volume, &self.name)?;
         volume.close()?;
         if self.json {
-            return output::json(
-                &json!({ "indexed": done.inserted, "seconds": start.elapsed().as_secs_f64() }),
-            );
+            output::json(&json!({
+                "indexed": done.inserted,
+                "damaged": known_damaged(&now),
+                "seconds": start.elapsed().as_secs_f64(),
+            }))?;
+        } else {
+            output::line(&format!(
+                "{}: {} in the graph, {}",
+                escape_name(self.name.as_bytes()),
+                counted(done.inserted, "vector"),
+                human_time(start.elapsed())
+            ))?;
         }
-        output::line(&format!(
-            "{}: {} in the graph, {}",
-            escape_name(self.name.as_bytes()),
-            counted(done.inserted, "vector"),
-            human_time(start.elapsed())
-        ))
+        match now.damaged {
+            0 => Ok(()),
+            damaged => Err(self.left_out(damaged)),
+        }
+    }
+
+    /// The failure to put every vector into the graph.
+    fn left_out(&self, damaged: u64) -> Failure {
+        Failure::about(
+            self.volume.name(),
+            format!(
+                "collection {}: {} cannot be read, and no search finds them",
+                self.name,
+                counted(damaged, "damaged vector")
+            ),
+        )
+        .hint(DAMAGED_HINT)
     }
 }

@@ -2,7 +2,7 @@
 //! `vexfs search`: the nearest passages or vectors below a directory.
 
 use crate::arrays::{ArrayReader, Component, RowConverter, float_row};
-use crate::collection::{distance_value, find};
+use crate::collection::{DAMAGED_HINT, distance_value, find, known_damaged};
 use crate::commands::vector::{check_row, file_and_row, read_row};
 use crate::embedder::{CommandLimits, from_name};
 use crate::escape::{escape_name, first_words};
@@ -13,7 +13,7 @@ use crate::place::{Place, VolumeName, place_parser};
 use crate::size::parse_size;
 use crate::time::parse_time;
 use clap::{ArgGroup, Args};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,14 @@ const JSON_CHARACTERS: usize = 400;
     vexfs search data.vexfs:/ digits --npy query.npy:7 --exact --json\n  \
     vexfs search /mnt/papers texts --text 'no warranty of any kind'\n\n\
     Distances: l2 is squared, cosine is one less the cosine, inner-product is negated; less is\n\
-    nearer. Under a text the last line says how the answer was found and whether it is exact.")]
+    nearer. Under a text the last line says how the answer was found and whether it is exact.\n\n\
+    With --json the last line is an object about the whole answer, whose \"record\" is \"answer\" and\n\
+    not \"hit\". Its \"completeness\" is \"exact\", \"approximate\" (the graph may have missed nearer ones)\n\
+    or \"incomplete\", of several queries the least; \"incomplete_by\" is then \"damage\", \"changes\" or\n\
+    \"work\", and null otherwise. \"plan\" is \"exact_scope\", \"graph\", \"exact\", \"graph_then_exact\" or\n\
+    \"exact_streamed\". \"damaged\" counts the vectors of the collection that cannot be read: null when it\n\
+    is incomplete by them and they are not counted.\n\n\
+    The exit code is 1 when the answer is incomplete: what was found is printed all the same.")]
 pub struct Arguments {
     /// The directory to search below: IMAGE:/path, or a path on a mounted VexFS
     #[arg(value_parser = place_parser(), value_name = "PLACE")]
@@ -149,14 +156,51 @@ impl Arguments {
         }
         let several = of_file.is_none() && query_count > 1;
         let answer = Answer { command: self, files: volume.files(), scope: &scope, several };
-        answer.print(&hits, &request)?;
+        let printed = answer.print(&hits, &request)?;
+        let damaged = match report.completeness {
+            Completeness::Cut(CutReason::Damage) => {
+                known_damaged(&find(&volume, &self.collection)?)
+            }
+            _ => Some(0),
+        };
         if self.json {
-            return Ok(());
+            output::json(&answer_json(&report, query_count, printed, damaged, time))?;
+        } else {
+            if hits.is_empty() {
+                output::line("Nothing was found.")?;
+            }
+            output::line(&summary(&report, time))?;
         }
-        if hits.is_empty() {
-            output::line("Nothing was found.")?;
+        match report.completeness {
+            Completeness::Cut(reason) => Err(self.incomplete(reason, damaged)),
+            _ => Ok(()),
         }
-        output::line(&summary(&report, time))
+    }
+
+    /// The failure to look at everything.
+    fn incomplete(&self, reason: CutReason, damaged: Option<u64>) -> Failure {
+        let (what, hint) = match reason {
+            CutReason::Damage => {
+                let vectors = match damaged {
+                    Some(1) => "1 damaged vector was".to_owned(),
+                    Some(number) => format!("{number} damaged vectors were"),
+                    None => "damaged vectors were".to_owned(),
+                };
+                (format!("{vectors} not compared, and may be nearer"), DAMAGED_HINT)
+            }
+            CutReason::Changes => (
+                "vectors changed too fast to follow, and nearer ones may be missing".to_owned(),
+                "Search again.",
+            ),
+            CutReason::Work => {
+                ("the search was cut short, and nearer ones may be missing".to_owned(), "")
+            }
+        };
+        let failure = Failure::about(
+            self.place.volume.name(),
+            format!("collection {}: {what}", self.collection),
+        );
+        if hint.is_empty() { failure } else { failure.hint(hint) }
     }
 
     /// What is searched for.
@@ -330,10 +374,11 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn print(&self, hits: &[Hit], request: &SearchRequest<'_>) -> Outcome {
+    /// Prints the hits, and tells how many they were.
+    fn print(&self, hits: &[Hit], request: &SearchRequest<'_>) -> Outcome<u64> {
         let suffix = request.filter.name_suffix.unwrap_or_default();
         let mut paths: HashMap<u64, Option<PathBuf>> = HashMap::new();
-        let (mut rank, mut last) = (0, None);
+        let (mut rank, mut last, mut printed) = (0, None, 0);
         for Hit { query, found, .. } in hits {
             let path = match paths.get(&found.inode) {
                 Some(path) => path.clone(),
@@ -354,13 +399,15 @@ impl Answer<'_> {
                 true => self.print_json(*query, rank, found, &path)?,
                 false => self.print_text(rank, found, &path)?,
             }
+            printed += 1;
         }
-        Ok(())
+        Ok(printed)
     }
 
     fn print_json(&self, query: usize, rank: u32, hit: &SearchHit, path: &Path) -> Outcome {
         let text = preview(self.files, path, hit);
         let mut object = json!({
+            "record": "hit",
             "rank": rank,
             "distance": distance_value(hit.distance),
             "ino": hit.inode,
@@ -433,6 +480,41 @@ fn preview(files: Files<'_>, path: &Path, hit: &SearchHit) -> Vec<u8> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The whole answer for machines.
+fn answer_json(
+    report: &SearchReport,
+    queries: usize,
+    hits: u64,
+    damaged: Option<u64>,
+    time: Duration,
+) -> Value {
+    let (completeness, incomplete_by) = match report.completeness {
+        Completeness::Exact => ("exact", None),
+        Completeness::Approximate => ("approximate", None),
+        Completeness::Cut(CutReason::Work) => ("incomplete", Some("work")),
+        Completeness::Cut(CutReason::Damage) => ("incomplete", Some("damage")),
+        Completeness::Cut(CutReason::Changes) => ("incomplete", Some("changes")),
+    };
+    json!({
+        "record": "answer",
+        "completeness": completeness,
+        "incomplete_by": incomplete_by,
+        "plan": match report.plan {
+            SearchPlan::ExactScope => "exact_scope",
+            SearchPlan::Graph => "graph",
+            SearchPlan::ExactAll => "exact",
+            SearchPlan::GraphThenExact => "graph_then_exact",
+            SearchPlan::ExactStreamed => "exact_streamed",
+        },
+        "queries": queries,
+        "hits": hits,
+        "examined": report.examined,
+        "damaged": damaged,
+        "graph_damaged": report.graph_damaged,
+        "seconds": time.as_secs_f64(),
+    })
 }
 
 /// How the answer was found, in words.
