@@ -4,7 +4,9 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::output;
+use crate::place::VolumeName;
 use clap::ValueEnum;
+use indicatif::ProgressBar;
 use vexfs_engine::core::{CollectionInfo, Quantization};
 use vexfs_engine::{Error, Threads, Volume};
 use vexfs_simd::{Distance, ElementType, Metric, Shape};
@@ -168,24 +170,65 @@ pub fn known_damaged(info: &CollectionInfo) -> Option<u64> {
 /// Rows that go into the graph between two steps of the progress bar.
 const STEP_ROWS: u64 = 2048;
 
-/// Puts every vector of a collection into its graph, showing how far that has come.
-pub fn build_graph(volume: &Volume, info: &CollectionInfo, threads: Threads) -> Outcome {
+/// How a graph was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Built {
+    /// It is stored; on a mounted file system the kernel sees to that.
+    Whole,
+    /// There is no room to store it. The vectors are all there.
+    NoRoom,
+}
+
+impl Built {
+    /// The failure to store the graph of the collection `name`.
+    pub fn result(self, volume: &VolumeName, name: &str) -> Outcome {
+        match self {
+            Self::Whole => Ok(()),
+            Self::NoRoom => Err(Failure::about(
+                volume.name(),
+                format!(
+                    "collection {name}: no space left for its graph: all vectors are stored, and \
+                     searches compare those that are not in it one by one"
+                ),
+            )
+            .hint("Make room, then run 'vexfs collection rebuild'.")),
+        }
+    }
+}
+
+/// Puts every vector of a collection into its graph and stores that, showing how far it has come.
+pub fn build_graph(volume: &Volume, info: &CollectionInfo, threads: Threads) -> Outcome<Built> {
     let name = String::from_utf8_lossy(&info.name);
-    let fail = |error| collection_failure(&name, error);
     let missing = find(volume, &name)?.unindexed;
     let bar = output::progress("indexing", missing, false);
+    let built = put_in_graph(volume, info, threads, &bar);
+    bar.finish_and_clear();
+    match built {
+        Ok(()) => Ok(Built::Whole),
+        Err(error) if error.is_no_space() => Ok(Built::NoRoom),
+        Err(error) => Err(collection_failure(&name, error)),
+    }
+}
+
+fn put_in_graph(
+    volume: &Volume,
+    info: &CollectionInfo,
+    threads: Threads,
+    bar: &ProgressBar,
+) -> Result<(), Error> {
+    let mut changed = false;
     loop {
         let done = match volume.maintain_collection(info, STEP_ROWS, threads) {
             Ok(done) => done,
             // Where it is mounted the kernel does it in its own time, whoever put the vectors.
-            Err(error) if error.is_not_permitted() => break,
-            Err(error) => return Err(fail(error)),
+            Err(error) if error.is_not_permitted() => return Ok(()),
+            Err(error) => return Err(error),
         };
+        changed = !done.stored && (changed || done.inserted > 0 || done.removed > 0);
         bar.inc(done.inserted);
         if done.inserted < STEP_ROWS {
             break;
         }
     }
-    bar.finish_and_clear();
-    Ok(())
+    if changed { volume.store_graph(info, threads) } else { Ok(()) }
 }

@@ -613,6 +613,31 @@ fn an_import_into_a_full_image_names_the_image_and_leaves_nothing() {
 }
 
 #[test]
+fn an_import_with_no_room_for_the_graph_says_that_all_else_is_there() {
+    let fixture = Fixture::new();
+    let rows: Vec<[f32; 16]> = (0..22_000)
+        .map(|row| std::array::from_fn(|at| ((row * (at + 7)) % 32_749) as f32))
+        .collect();
+    fixture.npy("base.npy", &rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+    std::fs::remove_file(fixture.image()).unwrap();
+    fixture.ok(&["mkfs", "-q", "@", "9M"]);
+    let import = ["import", "--create", "@:/v.npy", "c", "base.npy", "--json"];
+    let output = fixture.run(&import);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("all vectors are stored") && said.contains("collection rebuild"),
+        "{said}"
+    );
+    assert!(!said.contains("as it was"), "{said}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["vectors"], &told["unindexed"]), (&22_000.into(), &Value::Null));
+    assert_eq!(fixture.ok(&["ls", "@:/"]), "v.npy\n");
+    let search = ["search", "@:/", "c", "--npy", "base.npy:21999", "-k", "1", "--json"];
+    assert_eq!(fixture.hits(&search)[0]["chunk"], 21_999);
+}
+
+#[test]
 fn embedding_again_asks_the_embedder_again() {
     let fixture = Fixture::new();
     fixture.write(&[("/a", "the first text"), ("/b", "the second text")]);

@@ -97,6 +97,11 @@ impl Error {
         }
     }
 
+    /// Whether there was no space left for it.
+    pub fn is_no_space(&self) -> bool {
+        self.errno() == CoreError::NoSpace.errno()
+    }
+
     /// Whether what was to be read is damaged.
     pub fn is_damage(&self) -> bool {
         use rustix::io::Errno;

@@ -133,6 +133,18 @@ impl Volume {
         }
     }
 
+    /// Stores the search graph of a collection as it is in memory; a mounted file system does it in
+    /// its own time.
+    pub fn store_graph(&self, info: &CollectionInfo, threads: Threads) -> Result<()> {
+        match self {
+            Self::Image(image) => image.about_collection(
+                OsStr::from_bytes(&info.name),
+                image.core.store_graph(info.number, &threads),
+            ),
+            Self::Mount(_) => Ok(()),
+        }
+    }
+
     /// Calls `each` with every vector of a collection, in the order of its rows, until it returns
     /// false. On a mounted file system those of files that the caller may not read are left out.
     pub fn each_vector(&self, info: &CollectionInfo, each: &mut EachVector<'_>) -> Result<()> {

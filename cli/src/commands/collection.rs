@@ -276,7 +276,7 @@ impl Named {
         let threads = Threads::default();
         let rebuilt = volume.rebuild_collection(&info, threads);
         let done = rebuilt.map_err(|error| collection_failure(&self.name, error))?;
-        build_graph(&volume, &info, threads)?;
+        let built = build_graph(&volume, &info, threads)?;
         let now = find(&volume, &self.name)?;
         volume.close()?;
         if self.json {
@@ -294,7 +294,7 @@ impl Named {
             ))?;
         }
         match now.damaged {
-            0 => Ok(()),
+            0 => built.result(&self.volume, &self.name),
             damaged => Err(self.left_out(damaged)),
         }
     }

@@ -168,8 +168,10 @@ impl Arguments {
         let built = build_graph(&volume, &run.info, Threads::default());
         let Run { counts, passed_over, failed, .. } = run;
         volume.close()?;
-        flushed.and(built)?;
+        flushed?;
+        let built = built?;
         self.report(&counts, &passed_over, start)?;
+        built.result(&self.place.volume, &self.collection)?;
         if failed > 0 { Err(Failure::Told) } else { Ok(()) }
     }
 

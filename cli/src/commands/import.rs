@@ -3,7 +3,8 @@
 
 use crate::arrays::{ArrayReader, RowConverter};
 use crate::collection::{
-    MetricName, build_graph, collection_failure, find, find_if_any, no_collection, shape_text,
+    Built, MetricName, build_graph, collection_failure, find, find_if_any, no_collection,
+    shape_text,
 };
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
@@ -34,7 +35,8 @@ const PIECE_BYTES: usize = 4 << 20;
     Row R of the file becomes chunk R, with the range of its bytes in the file. The file gets its\n\
     name when all its vectors are stored: a failure before leaves neither it nor a collection that\n\
     --create made, an interruption at most the collection. The command returns when everything is\n\
-    durable and in the graph, which on a mounted VexFS only who may make collections waits for.")]
+    durable and in the graph, which on a mounted VexFS only who may make collections waits for. With\n\
+    room for all but the graph, file and vectors are there and the exit code is 1.")]
 pub struct Arguments {
     /// Where to store the file: a new name or a directory, IMAGE:/path or on a mounted VexFS
     #[arg(value_parser = place_parser(), value_name = "PLACE")]
@@ -120,9 +122,10 @@ impl Arguments {
     ) -> Outcome {
         let start = Instant::now();
         let threads = self.threads.map_or_else(Threads::default, Threads::new);
-        build_graph(&volume, info, threads)?;
+        let built = build_graph(&volume, info, threads)?;
         let now = find(&volume, &self.collection)?;
-        let unindexed = now.unindexed;
+        // The graph in memory may go with what could not be stored of it.
+        let unindexed = (built == Built::Whole).then_some(now.unindexed);
         volume.close()?;
         let all = put + start.elapsed();
         if self.json {
@@ -132,10 +135,12 @@ impl Arguments {
                 "store_seconds": put.as_secs_f64(),
                 "seconds": all.as_secs_f64(),
             });
-            return output::json(&with_path(fields, "path", path.as_os_str().as_bytes()));
+            output::json(&with_path(fields, "path", path.as_os_str().as_bytes()))?;
+            return built.result(&self.place.volume, &self.collection);
         }
         let graph = match unindexed {
-            0 => "indexed and durable",
+            None => "durable (not all indexed)",
+            Some(0) => "indexed and durable",
             _ if now.rows >= GRAPH_ROWS_MIN => "durable (and being indexed)",
             _ => "durable (too few for a graph, so that a search compares them all)",
         };
@@ -147,7 +152,8 @@ impl Arguments {
             shape_text(&info.shape),
             human_time(put),
             human_time(all)
-        ))
+        ))?;
+        built.result(&self.place.volume, &self.collection)
     }
 
     /// The collection, and whether it was made here, as it may be.
