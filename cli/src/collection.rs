@@ -2,6 +2,7 @@
 //! Collections as commands meet them: finding one by name, names of types and metrics, distances in
 //! numbers, building the graph.
 
+use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::place::VolumeName;
@@ -140,7 +141,7 @@ pub fn collection_failure(name: &str, error: Error) -> Failure {
 pub fn no_collection(name: &str) -> Failure {
     Failure::Failed(format!(
         "no collection is called '{}'; 'vexfs collection list' tells which there are",
-        crate::escape::escape_name(name.as_bytes())
+        escape_name(name.as_bytes())
     ))
 }
 
@@ -156,6 +157,34 @@ pub fn find_if_any(volume: &Volume, name: &str) -> Outcome<Option<CollectionInfo
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Refuses a collection that is there already and another one than options ask for.
+pub fn check_asked(
+    info: &CollectionInfo,
+    element: Option<TypeName>,
+    metric: Option<MetricName>,
+    model: Option<&str>,
+) -> Outcome {
+    let element = element.map(TypeName::element).filter(|asked| *asked != info.shape.element);
+    let metric = metric.map(MetricName::metric).filter(|asked| *asked != info.shape.metric);
+    let model = model.filter(|asked| asked.as_bytes() != info.model);
+    let other = if let Some(asked) = element {
+        let present = TypeName::of(info.shape.element);
+        format!("holds vectors of type {present}, not of {}", TypeName::of(asked))
+    } else if let Some(asked) = metric {
+        let present = MetricName::of(info.shape.metric);
+        format!("compares by {present}, not by {}", MetricName::of(asked))
+    } else if let Some(asked) = model {
+        let (present, asked) = (escape_name(&info.model), escape_name(asked.as_bytes()));
+        format!("holds vectors of model '{present}', not of '{asked}'")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Failed(format!(
+        "collection '{}' is there already and {other}; choose another name, or leave the option out",
+        escape_name(&info.name)
+    )))
 }
 
 /// What to do about damaged vectors.

@@ -638,6 +638,34 @@ fn an_import_with_no_room_for_the_graph_says_that_all_else_is_there() {
 }
 
 #[test]
+fn types_that_cannot_be_are_refused_before_anything_is_made() {
+    let fixture = Fixture::new();
+    fixture.write(&[("/a", "the first text")]);
+    for kind in ["u8", "i8", "bit"] {
+        let said = fixture.fails(2, &["embed", "@:/", "texts", "--type", kind]);
+        assert!(said.contains(kind) && said.contains("possible: f32, f16, bf16"), "{said}");
+    }
+    assert!(fixture.json(&["collection", "list", "@", "--json"]).is_empty());
+    fixture.ok(&["embed", "@:/", "texts"]);
+    let said = fixture.fails(1, &["embed", "@:/", "texts", "--type", "f32"]);
+    assert!(said.contains("holds vectors of type f16, not of f32"), "{said}");
+    assert!(fixture.fails(1, &["embed", "@:/", "texts", "--metric", "l2"]).contains("by cosine"));
+    fixture.ok(&["embed", "@:/", "texts", "--type", "f16", "--metric", "cosine"]);
+    let create = ["collection", "create", "@", "bytes", "--dim", "256", "--type", "u8"];
+    fixture.ok(&[&create[..], &["--model", "vexfs-lexical-256-v1"]].concat());
+    let said = fixture.fails(1, &["embed", "@:/", "bytes"]);
+    assert!(said.contains("is of type u8") && said.contains("another collection"), "{said}");
+    // A program may make whole numbers: whether it does is only seen then, and nothing is left.
+    let program = r#"cmd:sh -c 'echo "{\"model\":\"m\",\"dimension\":1}"; read line;
+        echo "{\"id\":1,\"vectors\":[[0.5]]}"'"#;
+    let embed = ["embed", "@:/", "whole", "--type", "u8", "--metric", "l2", "--embedder"];
+    let said = fixture.fails(1, &[&embed[..], &[program]].concat());
+    assert!(said.contains("does not fit type u8"), "{said}");
+    fixture.ok(&[&embed[..], &[&program.replace("0.5", "5")]].concat());
+    assert_eq!(fixture.json(&["collection", "list", "@", "--json"]).len(), 3);
+}
+
+#[test]
 fn embedding_again_asks_the_embedder_again() {
     let fixture = Fixture::new();
     fixture.write(&[("/a", "the first text"), ("/b", "the second text")]);

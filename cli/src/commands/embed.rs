@@ -2,7 +2,9 @@
 //! `vexfs embed`: gives the passages of text files vectors.
 
 use crate::arrays::{Component, RowConverter, float_row};
-use crate::collection::{MetricName, TypeName, build_graph, collection_failure, find_if_any};
+use crate::collection::{
+    MetricName, TypeName, build_graph, check_asked, collection_failure, find_if_any,
+};
 use crate::embedder::{CommandLimits, Embedder, from_name};
 use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
@@ -20,7 +22,7 @@ use vexfs_engine::core::{
     CollectionInfo, CollectionOptions, PUT_VECTORS_MAX, Quantization, VectorPut,
 };
 use vexfs_engine::{CoreError, Error, FileVectors, LastLink, OpenFile, Threads, Volume};
-use vexfs_simd::{Metric, Shape};
+use vexfs_simd::{ElementType, Metric, Shape};
 
 /// Passages that wait for their vectors at once.
 const WAITING_MAX: usize = 4096;
@@ -48,17 +50,17 @@ pub struct Arguments {
     /// The directory or file to embed: IMAGE:/path, or a path on a mounted VexFS
     #[arg(value_parser = place_parser(), value_name = "PLACE")]
     place: Place,
-    /// Name of the collection; it is made if it is not there
+    /// Name of the collection; it is made if it is not there and there is something to put into it
     collection: String,
     /// What makes vectors of texts
     #[arg(long, value_name = "lexical|cmd:PROGRAM", default_value = "lexical")]
     embedder: String,
-    /// Type of a collection that is made
-    #[arg(long = "type", value_name = "T", default_value = "f16")]
-    element: TypeName,
-    /// Metric of a collection that is made
-    #[arg(long, value_name = "M", default_value = "cosine")]
-    metric: MetricName,
+    /// Type of a collection that is made; f16 if not given
+    #[arg(long = "type", value_name = "T")]
+    element: Option<TypeName>,
+    /// Metric of a collection that is made; cosine if not given
+    #[arg(long, value_name = "M")]
+    metric: Option<MetricName>,
     /// Embed files with fresh vectors too, and passages seen before anew
     #[arg(long)]
     again: bool,
@@ -142,7 +144,7 @@ impl Arguments {
         let volume = self.place.volume.open_for_long_work()?;
         volume.files().attributes(&self.place.path, LastLink::Follow)?;
         let embedder = from_name(&self.embedder, CommandLimits::default())?;
-        let info = self.collection(&volume, &*embedder)?;
+        let (info, made) = self.collection(&volume, &*embedder)?;
         let Shape { element, dimension, .. } = info.shape;
         let converter = RowConverter::new(Component::F32, embedder.dimension(), element, dimension)
             .map_err(|error| Failure::Failed(format!("collection {}: {error}", self.collection)))?;
@@ -167,6 +169,9 @@ impl Arguments {
         let flushed = walked.and_then(|()| run.flush());
         let built = build_graph(&volume, &run.info, Threads::default());
         let Run { counts, passed_over, failed, .. } = run;
+        if made && counts.passages == 0 {
+            self.drop_empty(&volume)?;
+        }
         volume.close()?;
         flushed?;
         let built = built?;
@@ -175,7 +180,12 @@ impl Arguments {
         if failed > 0 { Err(Failure::Told) } else { Ok(()) }
     }
 
-    fn collection(&self, volume: &Volume, embedder: &dyn Embedder) -> Outcome<CollectionInfo> {
+    /// The collection, and whether it was made here.
+    fn collection(
+        &self,
+        volume: &Volume,
+        embedder: &dyn Embedder,
+    ) -> Outcome<(CollectionInfo, bool)> {
         if let Some(info) = find_if_any(volume, &self.collection)? {
             if info.model != embedder.model().as_bytes() {
                 return Err(Failure::Failed(format!(
@@ -187,11 +197,31 @@ impl Arguments {
                     escape_name(embedder.model().as_bytes())
                 )));
             }
-            return Ok(info);
+            check_asked(&info, self.element, self.metric, None)?;
+            let element = info.shape.element;
+            if embedder.makes_fractions() && !holds_fractions(element) {
+                return Err(Failure::Failed(format!(
+                    "collection '{}' is of type {}, which holds none of the fractions that embedder \
+                     '{}' makes; use another collection",
+                    self.collection,
+                    TypeName::of(element),
+                    self.embedder
+                )));
+            }
+            return Ok((info, false));
         }
+        let element = self.element.unwrap_or(TypeName::F16).element();
+        if embedder.makes_fractions() && !holds_fractions(element) {
+            return Err(Failure::usage(format!(
+                "--type {} holds none of the fractions that embedder '{}' makes; possible: f32, f16, \
+                 bf16",
+                TypeName::of(element),
+                self.embedder
+            )));
+        }
+        let metric = self.metric.unwrap_or(MetricName::Cosine).metric();
         let dimension = u32::try_from(embedder.dimension()).unwrap_or(u32::MAX);
-        let shape =
-            Shape { element: self.element.element(), metric: self.metric.metric(), dimension };
+        let shape = Shape { element, metric, dimension };
         let options = CollectionOptions {
             name: &self.collection,
             shape,
@@ -201,7 +231,19 @@ impl Arguments {
             build_effort: 0,
         };
         let made = volume.create_collection(&options);
-        made.map_err(|error| collection_failure(&self.collection, error))
+        Ok((made.map_err(|error| collection_failure(&self.collection, error))?, true))
+    }
+
+    /// Drops the collection that was made here and has got no vector, which would decide what the
+    /// next call makes of its options. Others may have put some meanwhile.
+    fn drop_empty(&self, volume: &Volume) -> Outcome {
+        match find_if_any(volume, &self.collection)? {
+            Some(info) if info.counted && info.rows == 0 => {
+                let dropped = volume.drop_collection(&self.collection);
+                dropped.map_err(|error| collection_failure(&self.collection, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn walk(&self, run: &mut Run<'_>, bar: &ProgressBar) -> Outcome {
@@ -281,6 +323,11 @@ impl Arguments {
             human_time(start.elapsed())
         ))
     }
+}
+
+/// Whether components of this type may be fractions.
+fn holds_fractions(element: ElementType) -> bool {
+    matches!(element, ElementType::F32 | ElementType::F16 | ElementType::Bf16)
 }
 
 impl<'a> Run<'a> {

@@ -3,10 +3,9 @@
 
 use crate::arrays::{ArrayReader, RowConverter};
 use crate::collection::{
-    Built, MetricName, build_graph, collection_failure, find, find_if_any, no_collection,
-    shape_text,
+    Built, MetricName, build_graph, check_asked, collection_failure, find, find_if_any,
+    no_collection, shape_text,
 };
-use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, counted, human_time, with_path};
 use crate::place::{Place, owner, place_parser};
@@ -163,7 +162,7 @@ impl Arguments {
         rows: &ArrayReader<File>,
     ) -> Outcome<(CollectionInfo, bool)> {
         if let Some(info) = find_if_any(volume, &self.collection)? {
-            self.check_asked(&info)?;
+            check_asked(&info, None, self.metric, self.model.as_deref())?;
             return Ok((info, false));
         }
         if !self.create {
@@ -190,27 +189,6 @@ impl Arguments {
         };
         let made = volume.create_collection(&options);
         Ok((made.map_err(|error| collection_failure(&self.collection, error))?, true))
-    }
-
-    /// Refuses a collection that is there already and another one than the options ask for.
-    fn check_asked(&self, info: &CollectionInfo) -> Outcome {
-        let present = MetricName::of(info.shape.metric);
-        let other = match (self.metric, &self.model) {
-            (Some(metric), _) if metric.metric() != info.shape.metric => {
-                format!("compares by {present}, not by {}", MetricName::of(metric.metric()))
-            }
-            (_, Some(model)) if model.as_bytes() != info.model => format!(
-                "holds vectors of model '{}', not of '{}'",
-                escape_name(&info.model),
-                escape_name(model.as_bytes())
-            ),
-            _ => return Ok(()),
-        };
-        Err(Failure::Failed(format!(
-            "collection '{}' is there already and {other}; choose another name, or leave the \
-             option out",
-            self.collection
-        )))
     }
 
     /// Where the file goes: into a directory under its own name, or to a name that is free.

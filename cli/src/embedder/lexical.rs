@@ -72,6 +72,10 @@ impl Embedder for LexicalEmbedder {
         DIMENSION
     }
 
+    fn makes_fractions(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> usize {
         64
     }

@@ -27,6 +27,11 @@ pub trait Embedder: Send {
     /// How many texts to hand over at a time for good speed, at least 1. More are allowed.
     fn batch(&self) -> usize;
 
+    /// Whether its components are fractions, which only floats hold. A program need not say.
+    fn makes_fractions(&self) -> bool {
+        false
+    }
+
     /// One vector of [`Self::dimension`] finite numbers for each text, in order; `None` for a text
     /// that has nothing to embed (no word in it), which the caller passes over.
     ///
