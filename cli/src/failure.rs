@@ -73,6 +73,31 @@ impl Failure {
     }
 }
 
+/// Whether anything has failed of work that goes on after failures.
+#[derive(Debug, Default)]
+pub struct Failures {
+    told: bool,
+}
+
+impl Failures {
+    /// Tells of a failure. What ends the command all the same is returned.
+    pub fn note(&mut self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Ok(()) => return Ok(()),
+            Err(failure @ Failure::Failed(_)) => failure.tell(),
+            Err(Failure::Told) => {}
+            Err(failure) => return Err(failure),
+        }
+        self.told = true;
+        Ok(())
+    }
+
+    /// A failure if there was any.
+    pub fn result(&self) -> Outcome {
+        if self.told { Err(Failure::Told) } else { Ok(()) }
+    }
+}
+
 /// Prints a line on standard error. Where that is closed or full nobody is left to be told, and the
 /// work goes on.
 pub fn complain(line: &str) {

@@ -3,7 +3,7 @@
 //! path of this machine.
 
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Failures, Outcome};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -237,6 +237,18 @@ pub fn one_volume<'a>(places: impl IntoIterator<Item = &'a Place>) -> Outcome<&'
         ))),
         None => Ok(&first.volume),
     }
+}
+
+/// Does something with each place. What fails is told, and the others follow.
+pub fn for_each_place<'a>(
+    places: impl IntoIterator<Item = &'a Place>,
+    mut work: impl FnMut(&'a Place) -> Outcome,
+) -> Outcome {
+    let mut failures = Failures::default();
+    for place in places {
+        failures.note(work(place))?;
+    }
+    failures.result()
 }
 
 /// The user and group that files made by this process belong to.

@@ -526,6 +526,64 @@ fn one_bad_source_does_not_keep_the_others_from_being_copied() {
 }
 
 #[test]
+fn one_bad_place_does_not_keep_the_others_from_their_turn() {
+    let tools = Tools::with_image("8M");
+    std::fs::write(tools.path("a"), "one").unwrap();
+    tools.ok(&["vexfs", "cp", "-q", "a", "a.img:/a"]);
+    tools.ok(&["vexfs", "cp", "-q", "a", "a.img:/b"]);
+    for (words, printed) in [
+        (&["vexfs", "cat", "a.img:/a", "a.img:/no", "a.img:/b"][..], "oneone"),
+        (&["vexfs", "ls", "a.img:/a", "a.img:/no", "a.img:/b"], "/a\n/b\n"),
+        (&["vexfs", "mkdir", "a.img:/d", "a.img:/no/x", "a.img:/e"], ""),
+        (&["vexfs", "mv", "a.img:/a", "a.img:/no", "a.img:/b", "a.img:/d"], ""),
+        (&["vexfs", "rm", "a.img:/d/a", "a.img:/no", "a.img:/d/b"], ""),
+    ] {
+        let output = tools.run(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), printed, "{words:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("a.img:/no") && said.lines().count() == 1, "{words:?}: {said}");
+    }
+    let told = tools.json(1, &["vexfs", "stat", "--json", "a.img:/d", "a.img:/no", "a.img:/e"]);
+    assert_eq!((&told[0]["path"], &told[1]["path"]), (&"/d".into(), &"/e".into()));
+}
+
+#[test]
+fn a_damaged_directory_does_not_keep_a_tree_from_being_shown() {
+    let tools = Tools::with_image("8M");
+    let long = "x".repeat(100);
+    let others: Vec<String> = (0..9).map(|number| format!("good{number}")).collect();
+    let counts = others.iter().map(|name| (name.as_str(), 2)).chain([("bad", 400)]);
+    for (directory, count) in counts {
+        std::fs::create_dir_all(tools.path("top").join(directory)).unwrap();
+        for number in 0..count {
+            let name = format!("{directory}-{number:03}-{long}");
+            std::fs::write(tools.path("top").join(directory).join(name), "").unwrap();
+        }
+    }
+    tools.ok(&["vexfs", "cp", "-q", "-r", "top", "a.img:/top"]);
+    // Every block with names of the directory, and of nothing else, is damaged.
+    let mut image = std::fs::read(tools.path("a.img")).unwrap();
+    for block in image.chunks_mut(4096) {
+        let has = |word: &[u8]| block.windows(word.len()).any(|window| window == word);
+        if has(b"bad-2") && !has(b"good") && !has(b"top") {
+            block[100] ^= 1;
+        }
+    }
+    std::fs::write(tools.path("a.img"), image).unwrap();
+    for extra in [&[][..], &["--json"]] {
+        let output = tools.run(&[&["vexfs", "tree", "a.img:/"], extra].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let (shown, said) =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).into();
+        for name in &others {
+            assert!(shown.contains(&format!("{name}-001")), "{shown}");
+        }
+        assert!(said.contains("a.img:/top/bad") && said.contains("damaged"), "{said}");
+    }
+}
+
+#[test]
 fn what_a_pipe_gives_is_copied() {
     let tools = Tools::with_image("16M");
     let script = "printf piped | ./vexfs cp - a.img:/one && \

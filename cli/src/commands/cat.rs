@@ -3,7 +3,7 @@
 
 use crate::failure::Outcome;
 use crate::output;
-use crate::place::{Place, one_volume, place_parser};
+use crate::place::{Place, for_each_place, one_volume, place_parser};
 use clap::Args;
 
 const EXAMPLES: &str = "\
@@ -30,18 +30,17 @@ impl Arguments {
         let places = &self.places;
         let volume = one_volume(places)?.open()?;
         let mut buffer = vec![0; READ_BYTES];
-        for place in places {
+        for_each_place(places, |place| {
             let file = volume.files().open(&place.path)?;
             let mut offset = 0;
             loop {
                 let read = file.read_at(offset, &mut buffer)?;
                 if read == 0 {
-                    break;
+                    return Ok(());
                 }
                 output::bytes(&buffer[..read])?;
                 offset += read as u64;
             }
-        }
-        Ok(())
+        })
     }
 }

@@ -2,7 +2,7 @@
 //! `vexfs ls`: listing directories.
 
 use crate::escape::escape_name;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failures, Outcome};
 use crate::output::{self, Align, Table, with_path};
 use crate::place::{Place, one_volume, place_parser, printable};
 use crate::time::{format_time, format_time_exact};
@@ -159,20 +159,24 @@ struct Line {
     target: Option<PathBuf>,
 }
 
+impl Line {
+    fn read(files: Files<'_>, name: String, path: PathBuf) -> Outcome<Option<Self>> {
+        let Some(found) = files.find(&path, LastLink::Keep)? else { return Ok(None) };
+        let target = target(files, &path, &found)?;
+        Ok(Some(Self { name, path, found, target }))
+    }
+}
+
 impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let places = &self.places;
         let volume = one_volume(places)?.open()?;
-        let mut failed = false;
+        let mut failures = Failures::default();
         for (at, place) in places.iter().enumerate() {
-            if let Err(failure) = self.list(volume.files(), place, at, places.len()) {
-                let Failure::Failed(_) = failure else { return Err(failure) };
-                failure.tell();
-                failed = true;
-            }
+            failures.note(self.list(volume.files(), place, at, places.len()))?;
         }
-        if failed { Err(Failure::Told) } else { Ok(()) }
+        failures.result()
     }
 
     fn list(&self, files: Files<'_>, place: &Place, at: usize, places: usize) -> Outcome {
@@ -182,14 +186,15 @@ impl Arguments {
         if found.inode.file_type() == MODE_SYMLINK && !self.long && !self.directory {
             found = files.find(path, LastLink::Follow)?.unwrap_or(found);
         }
-        let mut lines = Vec::new();
+        let (mut lines, mut failures) = (Vec::new(), Failures::default());
         if found.inode.is_directory() && !self.directory {
             for entry in files.list(path)? {
                 let (name, path) = (escape_name(entry.name.as_bytes()), path.join(&entry.name));
-                // On a mounted file system it may have gone meanwhile.
-                if let Some(found) = files.find(&path, LastLink::Keep)? {
-                    let target = target(files, &path, &found)?;
-                    lines.push(Line { name, path, found, target });
+                // One that is damaged does not keep the others from being listed.
+                match Line::read(files, name, path) {
+                    // On a mounted file system it may have gone meanwhile.
+                    Ok(line) => lines.extend(line),
+                    Err(failure) => failures.note(Err(failure))?,
                 }
             }
             if places > 1 && !self.json {
@@ -200,7 +205,8 @@ impl Arguments {
             let target = target(files, path, &found)?;
             lines.push(Line { name: printable(path), path: path.clone(), found, target });
         }
-        self.print(files, &lines)
+        self.print(files, &lines)?;
+        failures.result()
     }
 
     fn print(&self, files: Files<'_>, lines: &[Line]) -> Outcome {

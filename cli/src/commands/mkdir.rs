@@ -2,7 +2,7 @@
 //! `vexfs mkdir`: making directories.
 
 use crate::failure::Outcome;
-use crate::place::{Place, one_volume, owner, place_parser};
+use crate::place::{Place, for_each_place, one_volume, owner, place_parser};
 use clap::Args;
 use vexfs_engine::NewInode;
 use vexfs_engine::core::MODE_DIRECTORY;
@@ -44,12 +44,14 @@ impl Arguments {
         // On a mounted file system too the permissions are to be what -m says.
         rustix::process::umask(rustix::fs::Mode::empty());
         let new = NewInode { mode: MODE_DIRECTORY | self.mode, owner: owner(), device: 0 };
-        for place in places {
+        let made = for_each_place(places, |place| {
             match self.parents {
                 true => volume.files().create_all(&place.path, &new)?,
                 false => volume.files().create(&place.path, &new)?,
             }
-        }
-        Ok(volume.close()?)
+            Ok(())
+        });
+        volume.close()?;
+        made
     }
 }

@@ -2,7 +2,7 @@
 //! `vexfs mv`: renaming within a VexFS.
 
 use crate::failure::{Failure, Outcome};
-use crate::place::{Place, one_volume, place_parser};
+use crate::place::{Place, for_each_place, one_volume, place_parser};
 use clap::Args;
 use vexfs_engine::{LastLink, RenameMode};
 
@@ -52,7 +52,7 @@ impl Arguments {
             return Err(Failure::new(format!("{}: not a directory", to.name()))
                 .hint("Several sources need a directory that is there as destination."));
         }
-        for place in places {
+        let renamed = for_each_place(places, |place| {
             let target = match place.path.file_name() {
                 Some(name) if into => to.path.join(name),
                 _ => to.path.clone(),
@@ -62,8 +62,9 @@ impl Arguments {
             if moves_file && to.names_directory() && !into {
                 return Err(Failure::new(format!("{}: not a directory", to.name())));
             }
-            files.rename(&place.path, &target, mode)?;
-        }
-        Ok(volume.close()?)
+            Ok(files.rename(&place.path, &target, mode)?)
+        });
+        volume.close()?;
+        renamed
     }
 }

@@ -2,7 +2,7 @@
 //! `vexfs rm`: removing files, and their vectors with them.
 
 use crate::failure::{Failure, Outcome};
-use crate::place::{Place, one_volume, place_parser};
+use crate::place::{Place, for_each_place, one_volume, place_parser};
 use clap::Args;
 
 const EXAMPLES: &str = "\
@@ -35,28 +35,26 @@ impl Arguments {
         let places = &self.places;
         let volume = one_volume(places)?.open_for_change()?;
         let files = volume.files();
-        let mut failed = false;
-        for place in places {
+        let removed = for_each_place(places, |place| {
             let removed = match self.recursive {
                 true => files.remove_tree(&place.path),
                 false => files.remove_file(&place.path),
             };
             match removed {
-                Err(error) if error.is_not_found() && self.force => {}
+                Err(error) if error.is_not_found() && self.force => Ok(()),
                 Err(error) => {
                     let is_directory =
                         error.errno() == vexfs_engine::CoreError::IsDirectory.errno();
-                    let mut failure = Failure::from(error);
-                    if is_directory {
-                        failure = failure.hint("Directories are removed with -r.");
+                    let failure = Failure::from(error);
+                    match is_directory {
+                        true => Err(failure.hint("Directories are removed with -r.")),
+                        false => Err(failure),
                     }
-                    failure.tell();
-                    failed = true;
                 }
-                Ok(()) => {}
+                Ok(()) => Ok(()),
             }
-        }
+        });
         volume.close()?;
-        if failed { Err(Failure::Told) } else { Ok(()) }
+        removed
     }
 }

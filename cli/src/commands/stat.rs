@@ -5,7 +5,7 @@ use crate::commands::ls::{self, attributes_json, mode_text, type_name, with_fiel
 use crate::escape::escape_name;
 use crate::failure::Outcome;
 use crate::output::{self, Align, Table, with_path, with_paths};
-use crate::place::{Place, one_volume, place_parser, printable};
+use crate::place::{Place, for_each_place, one_volume, place_parser, printable};
 use crate::time::format_time;
 use clap::Args;
 use serde_json::json;
@@ -69,7 +69,7 @@ impl Arguments {
     /// Runs the command.
     pub fn run(&self) -> Outcome {
         let volume = one_volume(&self.places)?.open()?;
-        self.places.iter().try_for_each(|place| self.print(&volume, place))
+        for_each_place(&self.places, |place| self.print(&volume, place))
     }
 
     fn print(&self, volume: &Volume, place: &Place) -> Outcome {

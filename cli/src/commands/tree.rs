@@ -3,7 +3,7 @@
 
 use crate::commands::ls::{self, attributes_json, with_fields, with_target};
 use crate::escape::escape_name;
-use crate::failure::Outcome;
+use crate::failure::{Failures, Outcome};
 use crate::output::{self, counted, with_path};
 use crate::place::{Place, place_parser, printable};
 use clap::Args;
@@ -50,7 +50,7 @@ impl Arguments {
         let files = volume.files();
         let top = files.attributes(&place.path, LastLink::Follow)?;
         self.print(files, &place.path, &printable(&place.path), "", &top)?;
-        let mut stack = Vec::new();
+        let (mut stack, mut failures) = (Vec::new(), Failures::default());
         if top.inode.is_directory() {
             stack.push(self.level(files, &place.path, 0)?);
         }
@@ -61,8 +61,16 @@ impl Arguments {
                 continue;
             };
             let path = level.path.join(&entry.name);
-            // On a mounted file system it may have gone meanwhile.
-            let Some(found) = files.find(&path, LastLink::Keep)? else { continue };
+            // What is damaged, or may not be read, does not keep the rest from being shown.
+            let found = match files.find(&path, LastLink::Keep) {
+                Ok(Some(found)) => found,
+                // On a mounted file system it may have gone meanwhile.
+                Ok(None) => continue,
+                Err(error) => {
+                    failures.note(Err(error.into()))?;
+                    continue;
+                }
+            };
             let lines: String = stack
                 .iter()
                 .enumerate()
@@ -74,10 +82,13 @@ impl Arguments {
                 })
                 .collect();
             let name = escape_name(entry.name.as_bytes());
-            self.print(files, &path, &name, &lines, &found)?;
+            failures.note(self.print(files, &path, &name, &lines, &found))?;
             if found.inode.is_directory() {
                 directories += 1;
-                stack.push(self.level(files, &path, stack.len())?);
+                match self.level(files, &path, stack.len()) {
+                    Ok(level) => stack.push(level),
+                    Err(failure) => failures.note(Err(failure))?,
+                }
             } else {
                 others += 1;
             }
@@ -89,7 +100,7 @@ impl Arguments {
                 counted(others, "file")
             ))?;
         }
-        Ok(())
+        failures.result()
     }
 
     fn level(&self, files: Files<'_>, path: &Path, depth: usize) -> Outcome<Level> {
