@@ -672,6 +672,25 @@ fn paths_in_json_are_what_they_are_and_bytes_where_they_are_no_text() {
 }
 
 #[test]
+fn labels_and_times_in_json_are_text() {
+    let tools = Tools::new();
+    let label = "two\nlines \\ \u{e9}";
+    tools.ok(&["mkfs.vexfs", "-q", "-L", label, "a.img", "4M"]);
+    tools.ok(&["vexfs", "collection", "create", "a.img", "c", "--dim", "2"]);
+    let info = tools.json(0, &["vexfs", "info", "--json", "a.img"]).remove(0);
+    let superblock =
+        tools.json(0, &["vexfs", "dump", "--superblocks", "--json", "a.img"]).remove(0);
+    assert_eq!((&info["label"], &superblock["fields"]["label"]), (&label.into(), &label.into()));
+    let collection =
+        tools.json(0, &["vexfs", "collection", "show", "--json", "a.img", "c"]).remove(0);
+    let root = tools.json(0, &["vexfs", "stat", "--json", "a.img:/"]).remove(0);
+    for time in [&info["created"], &info["published"], &collection["created"], &root["born"]] {
+        let time = time.as_str().unwrap();
+        assert!(time.len() == 30 && time.starts_with("20") && time.ends_with('Z'), "{time}");
+    }
+}
+
+#[test]
 fn links_that_cannot_be_are_refused_with_the_reason() {
     let tools = Tools::with_image("4M");
     tools.ok(&["vexfs", "mkdir", "a.img:/d"]);

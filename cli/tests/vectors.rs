@@ -179,7 +179,8 @@ fn rows_of_a_file_are_imported_found_listed_and_exported() {
     assert!(fixture.fails(1, &[&bench[..], &["-k", "2"]].concat()).contains("do not answer"));
 
     fixture.ok(&["collection", "rebuild", "@", "points"]);
-    fixture.ok(&["collection", "drop", "@", "points"]);
+    let dropped = &fixture.json(&["collection", "drop", "@", "points", "--json"])[0];
+    assert_eq!((&dropped["name"], &dropped["vectors"]), (&"points".into(), &3000.into()));
     assert!(
         fixture
             .fails(1, &["collection", "show", "@", "points"])
@@ -712,6 +713,11 @@ fn options_that_make_no_sense_are_named_with_what_is_possible() {
         let text = fixture.fails(code, &words);
         assert!(text.contains(said), "{words:?}: {text}");
     }
+    let said = fixture.fails(1, &["search", "@:/", "c", "--npy", "good.npy:0", "--ef", "16385"]);
+    assert!(said.contains("over the limit: effort (at most 16384)"), "{said}");
+    let create = ["collection", "create", "@", "x", "--dim", "2", "--model"];
+    let said = fixture.fails(1, &[&create[..], &[&"m".repeat(256)]].concat());
+    assert!(said.contains("over the limit: model tag (at most 255 bytes)"), "{said}");
     let sized = ["search", "@:/", "c", "--npy", "good.npy:0", "--min-size", "1K", "--json"];
     assert!(fixture.hits(&sized).is_empty());
     // The rows are binary, however much their bytes look like text.

@@ -5,7 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use vexfs_core::{DeviceError, Error as CoreError};
+use vexfs_core::layout::ATTRIBUTE_BYTES_MAX;
+use vexfs_core::{
+    COLLECTIONS_MAX, DeviceError, Error as CoreError, MODEL_BYTES_MAX, PUT_VECTORS_MAX,
+    QUERIES_MAX, SEARCH_EFFORT_MAX, SEARCH_HITS_MAX, SEARCH_K_MAX,
+};
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -169,6 +173,22 @@ pub fn describe(error: &CoreError) -> impl fmt::Display {
     Description(*error)
 }
 
+/// The limit that a [`CoreError::TooBig`] of this name is about, where users meet it.
+fn limit(what: &str) -> Option<String> {
+    Some(match what {
+        "effort" => SEARCH_EFFORT_MAX.to_string(),
+        "queries of one search" => QUERIES_MAX.to_string(),
+        "hits of one search" => {
+            format!("{SEARCH_K_MAX} for a query, {SEARCH_HITS_MAX} for all of them")
+        }
+        "model tag" => format!("{MODEL_BYTES_MAX} bytes"),
+        "number of collections" => COLLECTIONS_MAX.to_string(),
+        "value of an attribute" => format!("{ATTRIBUTE_BYTES_MAX} bytes"),
+        "vectors of one put" => PUT_VECTORS_MAX.to_string(),
+        _ => return None,
+    })
+}
+
 struct Description(CoreError);
 
 impl fmt::Display for Description {
@@ -182,7 +202,13 @@ impl fmt::Display for Description {
             CoreError::NotEmpty => "directory not empty",
             CoreError::NameTooLong => "name too long (a name has at most 255 bytes)",
             CoreError::Invalid(what) => what,
-            CoreError::TooBig(what) => return write!(formatter, "over the limit: {what}"),
+            CoreError::TooBig(what) => {
+                write!(formatter, "over the limit: {what}")?;
+                return match limit(what) {
+                    Some(most) => write!(formatter, " (at most {most})"),
+                    None => Ok(()),
+                };
+            }
             CoreError::FileTooBig => "file too large (at most 16 TiB)",
             CoreError::TooManyLinks => "too many links",
             CoreError::NoSpace => "no space left in the file system",

@@ -21,9 +21,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Completeness, CutReason, Error as CoreError,
-    FileSystemStatus, Maintenance, PutReport, QUERIES_MAX, Quantization, SEARCH_EFFORT_MAX,
-    SEARCH_HITS_MAX, SEARCH_K_MAX, SearchHit, SearchPlan, SearchReport, SearchRequest, Timestamp,
-    VectorInfo, VectorPut,
+    FileSystemStatus, MODEL_BYTES_MAX, Maintenance, PutReport, QUERIES_MAX, Quantization,
+    SEARCH_EFFORT_MAX, SEARCH_HITS_MAX, SEARCH_K_MAX, SearchHit, SearchPlan, SearchReport,
+    SearchRequest, Timestamp, VectorInfo, VectorPut,
 };
 use vexfs_simd::{Distance, ElementType, Metric, Shape};
 use vexfs_uapi as uapi;
@@ -196,6 +196,9 @@ impl Mount {
         };
         let about = |reason: CoreError| Error::new(format!("collection {}", options.name), reason);
         fill(&mut wanted.name, options.name).map_err(about)?;
+        if options.model.len() > MODEL_BYTES_MAX {
+            return Err(about(CoreError::TooBig("model tag")));
+        }
         fill(&mut wanted.model, options.model).map_err(about)?;
         let made = self.on_collection(options.name, |top| ioctl::create_collection(top, wanted))?;
         self.describe(&made)

@@ -9,6 +9,7 @@ use crate::escape::escape_name;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, Align, Table, counted, human_bytes, human_time, with_path};
 use crate::place::{VolumeName, volume_parser};
+use crate::time::format_time_exact;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -194,7 +195,7 @@ fn to_json(info: &CollectionInfo) -> Value {
         "quantization": quantization_name(info.quantization),
         "degree": info.degree,
         "build_effort": info.build_effort,
-        "created": info.created.seconds,
+        "created": format_time_exact(info.created),
         "vectors": count(info.rows),
         "indexed": count(info.indexed),
         "unindexed": count(info.unindexed),
@@ -264,9 +265,18 @@ impl Named {
 
     fn drop_it(&self) -> Outcome {
         let volume = self.volume.open_for_change()?;
+        let info = find(&volume, &self.name)?;
         let dropped = volume.drop_collection(&self.name);
         dropped.map_err(|error| collection_failure(&self.name, error))?;
-        Ok(volume.close()?)
+        volume.close()?;
+        if self.json {
+            let fields = json!({
+                "number": info.number,
+                "vectors": info.counted.then_some(info.rows),
+            });
+            return output::json(&with_path(fields, "name", &info.name));
+        }
+        Ok(())
     }
 
     fn rebuild(&self) -> Outcome {

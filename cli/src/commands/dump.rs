@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! `vexfs dump`: the metadata as it is, for developers.
 
-use crate::commands::info::{label_text, uuid_text};
+use crate::commands::info::{label_bytes, uuid_text};
 use crate::failure::{Failure, Outcome, core_failure};
-use crate::output::{self, Align, Table};
+use crate::output::{self, Align, Table, with_path};
 use crate::place::refuse_mounted;
 use clap::Args;
 use serde_json::json;
@@ -119,10 +119,9 @@ impl Arguments {
         let fault = fault.map(|error| vexfs_engine::describe(&error).to_string());
         if self.json {
             let fields = layout.map(|layout| {
-                json!({
+                let fields = json!({
                     "version": layout.version.get(),
                     "uuid": uuid_text(&layout.uuid),
-                    "label": label_text(&layout.label),
                     "features_compatible": layout.features_compatible.get(),
                     "features_read_only": layout.features_read_only.get(),
                     "features_incompatible": layout.features_incompatible.get(),
@@ -138,7 +137,8 @@ impl Arguments {
                     "next_object": layout.next_object.get(),
                     "next_collection": layout.next_collection.get(),
                     "inodes": layout.inodes.get(),
-                })
+                });
+                with_path(fields, "label", label_bytes(&layout.label))
             });
             return output::json(&json!({
                 "record": "superblock",

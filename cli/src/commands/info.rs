@@ -3,10 +3,12 @@
 
 use crate::escape::escape_name;
 use crate::failure::Outcome;
-use crate::output::{self, Align, Table, human_bytes};
+use crate::output::{self, Align, Table, human_bytes, with_path};
 use crate::place::{VolumeName, volume_parser};
+use crate::time::format_time_exact;
 use clap::Args;
 use serde_json::json;
+use vexfs_engine::Timestamp;
 
 /// Arguments of `vexfs info`.
 #[derive(Debug, Args)]
@@ -27,9 +29,13 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
 }
 
 /// A label without its padding.
-pub fn label_text(label: &[u8; 64]) -> String {
-    let end = label.iter().position(|byte| *byte == 0).unwrap_or(label.len());
-    escape_name(&label[..end])
+pub fn label_bytes(label: &[u8; 64]) -> &[u8] {
+    label.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A time of which only seconds are known, for machines.
+fn seconds_text(seconds: i64) -> String {
+    format_time_exact(Timestamp { seconds, nanoseconds: 0 })
 }
 
 impl Arguments {
@@ -38,8 +44,7 @@ impl Arguments {
         let status = self.volume.open()?.status()?;
         let block = u64::from(status.block_bytes);
         if self.json {
-            return output::json(&json!({
-                "label": label_text(&status.label),
+            let fields = json!({
                 "uuid": uuid_text(&status.uuid),
                 "block_bytes": status.block_bytes,
                 "blocks": status.blocks,
@@ -48,18 +53,19 @@ impl Arguments {
                 "inodes": status.inodes,
                 "generation": status.generation,
                 "writer_generation": status.writer_generation,
-                "created": status.created_seconds,
-                "published": status.published_seconds,
+                "created": seconds_text(status.created_seconds),
+                "published": seconds_text(status.published_seconds),
                 "tree_levels": status.tree_levels,
                 "features_compatible": status.features[0],
                 "features_read_only": status.features[1],
                 "features_incompatible": status.features[2],
-            }));
+            });
+            return output::json(&with_path(fields, "label", label_bytes(&status.label)));
         }
         let used = status.blocks.saturating_sub(status.blocks_free);
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
         let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
-        row("label", label_text(&status.label));
+        row("label", escape_name(label_bytes(&status.label)));
         row("uuid", uuid_text(&status.uuid));
         row("size", human_bytes(status.blocks * block));
         row("used", human_bytes(used * block));

@@ -35,7 +35,8 @@ pub mod vector;
 /// A place is IMAGE:/path, a path in an image file or block device that is not mounted, or a path
 /// of this machine that lies on a mounted VexFS, where the kernel does the work.
 ///
-/// With --json a name or path is the string it is if it is UTF-8. If it is not, the field holds it
+/// With --json a time is the string of RFC 3339 in UTC, such as "2026-01-31T12:00:00.000000000Z", or
+/// outside the years of that "@" and the seconds since 1970. A name or path is the string it is if it is UTF-8. If it is not, the field holds it
 /// with its odd bytes written as \xNN, and a further field with `_bytes` behind its name holds all
 /// its bytes in hexadecimal (of a list, those of all in the list).
 #[derive(Debug, Parser)]
