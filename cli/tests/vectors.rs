@@ -176,6 +176,23 @@ fn rows_of_a_file_are_imported_found_listed_and_exported() {
     let in_lots = fixture.json(&[&bench[..], &lots].concat());
     assert!(in_lots.iter().zip(&lines).all(|(lots, ones)| lots["recall"] == ones["recall"]));
     fixture.fails(2, &[&bench[..], &["--batch", "0"]].concat());
+    for threads in ["0", "1025", "100000"] {
+        fixture.fails(2, &[&bench[..], &["-k", "1", "--threads", threads]].concat());
+    }
+    // No room for the stacks of so many.
+    let few = format!("ulimit -v 800000; exec {} \"$@\"", env!("CARGO_BIN_EXE_vexfs"));
+    let image = fixture.image();
+    let bench_many = bench.map(|word| if word == "@" { image.to_str().unwrap() } else { word });
+    let output = Command::new("sh")
+        .current_dir(fixture.path("."))
+        .args(["-c", &few, "sh"])
+        .args(bench_many)
+        .args(["-k", "1", "--ef", "8", "--threads", "1024"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--threads 1024: "), "{said}");
     assert!(fixture.fails(1, &[&bench[..], &["-k", "2"]].concat()).contains("do not answer"));
 
     fixture.ok(&["collection", "rebuild", "@", "points"]);

@@ -11,9 +11,10 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 use vexfs_engine::core::{CollectionInfo, SearchRequest, Serial};
-use vexfs_engine::{CoreError, Error, Scope};
+use vexfs_engine::{CoreError, Error, Reason, Scope};
 
 /// Passes over the queries; of each query the best time counts for the mean and percentiles.
 const PASSES: usize = 4;
@@ -56,8 +57,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
     /// Threads that search at once
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: u32,
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
@@ -174,7 +175,7 @@ impl Arguments {
     ) -> Outcome<f64> {
         let next = AtomicUsize::new(0);
         let start = Instant::now();
-        let results: Vec<vexfs_engine::Result<()>> = std::thread::scope(|threads| {
+        let results: Vec<vexfs_engine::Result<()>> = thread::scope(|threads| {
             let work = || {
                 while let Some(lot) = lots.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let nearest = SearchRequest::nearest(info.number, lot, self.k);
@@ -182,7 +183,16 @@ impl Arguments {
                 }
                 Ok(())
             };
-            let handles: Vec<_> = (0..self.threads.max(1)).map(|_| threads.spawn(work)).collect();
+            let start = |_| thread::Builder::new().spawn_scoped(threads, work);
+            let handles: Vec<_> = match (0..self.threads).map(start).collect() {
+                Ok(handles) => handles,
+                Err(error) => {
+                    // Those that were started have nothing more to do.
+                    next.store(lots.len(), Ordering::Relaxed);
+                    let asked = format!("--threads {}", self.threads);
+                    return vec![Err(Error::new(asked, Reason::Host(error)))];
+                }
+            };
             let ended = |_| Err(Error::new(&self.collection, CoreError::Interrupted));
             handles.into_iter().map(|handle| handle.join().unwrap_or_else(ended)).collect()
         });
