@@ -125,6 +125,38 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn sizes_that_cannot_be_are_refused_with_the_limit() {
+    let tools = Tools::new();
+    std::fs::write(tools.path("there.img"), "").unwrap();
+    for name in ["new.img", "there.img"] {
+        for (block, size, words) in [
+            (
+                "4K",
+                "9000000T",
+                "blocks of 4.0 KiB, which has at most 1152921504606846976 (1.0 EiB)",
+            ),
+            ("4K", "1025P", "(1.0 EiB)"),
+            ("64K", "9000000T", "(8.0 EiB)"),
+            ("4K", "1024P", "more than a file can have where it lies"),
+        ] {
+            for dry in [&["-n"][..], &[]] {
+                let words_of = [&["mkfs.vexfs", "-b", block], dry, &[name, size]].concat();
+                let output = tools.run(&words_of);
+                let said = String::from_utf8(output.stderr).unwrap();
+                // There are file systems with files of that many bytes.
+                if size == "1024P" && output.status.success() {
+                    break;
+                }
+                assert_eq!(output.status.code(), Some(1), "{words_of:?}: {said}");
+                assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+            }
+        }
+    }
+    assert!(!tools.path("new.img").exists());
+    assert_eq!(std::fs::metadata(tools.path("there.img")).unwrap().len(), 0);
+}
+
+#[test]
 fn mkfs_says_what_it_cannot_do() {
     let tools = Tools::with_image("4M");
     for (words, code, said) in [

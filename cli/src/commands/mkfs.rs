@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use vexfs_engine::core::BlockDevice;
-use vexfs_engine::core::layout::{BLOCK_LOG2_RANGE, FILESYSTEM_BYTES_MIN};
+use vexfs_engine::core::layout::{BLOCK_LOG2_RANGE, FILESYSTEM_BLOCKS_MAX, FILESYSTEM_BYTES_MIN};
 use vexfs_engine::{Access, CoreError, CreateOptions, Device, Image, Reason};
 
 pub(super) const EXAMPLES: &str = "\
@@ -85,6 +85,11 @@ fn parse_uuid(text: &str) -> Result<Identity, String> {
         Ok(_) => Err("the identity of all zeros is nobody's".to_owned()),
         Err(error) => Err(format!("{error}; write one like those of `uuidgen`, or `random`")),
     }
+}
+
+/// The directory that a path leads into.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A failure to make a file system, of which nothing is worth keeping.
@@ -178,15 +183,40 @@ impl Arguments {
                 human_bytes(least)
             )));
         }
+        // The offsets of Linux have a sign.
+        let most = FILESYSTEM_BLOCKS_MAX.saturating_mul(block_bytes.into()).min(i64::MAX as u64);
+        if bytes > most {
+            return Err(Failure::new(format!(
+                "{name}: {bytes} bytes are too many for a file system with blocks of {}, which has at \
+                 most {most} ({})",
+                human_bytes(block_bytes.into()),
+                human_bytes(most)
+            )));
+        }
+        if !is_device && bytes > device_bytes && self.is_too_large_a_file(bytes) {
+            return Err(Failure::new(format!(
+                "{name}: {} is more than a file can have where it lies",
+                human_bytes(bytes)
+            )));
+        }
         Ok(bytes)
+    }
+
+    /// Whether the file system that the image lies on, or is made on, says that it has no files of so
+    /// many bytes.
+    fn is_too_large_a_file(&self, bytes: u64) -> bool {
+        use rustix::fs::{Mode, OFlags, ftruncate, open};
+        let place = self.image.canonicalize().unwrap_or_else(|_| self.image.clone());
+        // A file without a name goes when it is closed.
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        open(directory_of(&place), flags, Mode::RUSR | Mode::WUSR)
+            .is_ok_and(|file| ftruncate(file, bytes) == Err(rustix::io::Errno::FBIG))
     }
 
     /// Checks what making a new file would, for a dry run.
     fn check_directory(&self) -> Outcome {
         use rustix::fs::{Access, access};
-        let above = self.image.parent().filter(|path| !path.as_os_str().is_empty());
-        let above = above.unwrap_or(Path::new("."));
-        access(above, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
+        access(directory_of(&self.image), Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
             Failure::about(self.image.as_os_str().as_bytes(), std::io::Error::from(errno))
         })
     }
