@@ -297,16 +297,14 @@ fn open_image(image: &Path, options: &OpenOptions) -> Outcome<Image> {
             "is a directory, and on no mounted VexFS",
         ));
     }
-    Image::open(image, options).map_err(|error| match &error.reason {
+    Image::open(image, options).map_err(|error| {
         // What can be read and not written is so named; who may not read it is told of that.
-        Reason::Host(why)
-            if why.kind() == ErrorKind::PermissionDenied
-                && !options.read_only
-                && File::open(image).is_ok() =>
-        {
-            Failure::about(image.as_os_str().as_bytes(), "read-only: it cannot be changed")
+        let denied =
+            matches!(&error.reason, Reason::Host(why) if why.kind() == ErrorKind::PermissionDenied);
+        if !options.read_only && (error.is_read_only() || (denied && File::open(image).is_ok())) {
+            return Failure::about(image.as_os_str().as_bytes(), "read-only: it cannot be changed");
         }
-        _ => error.into(),
+        error.into()
     })
 }
 

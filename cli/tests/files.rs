@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use tools::Tools;
 
 const MIB: u64 = 1 << 20;
@@ -96,7 +96,7 @@ fn a_question_that_nobody_sees_is_not_asked() {
     let tools = Tools::with_image("4M");
     let before = std::fs::read(tools.path("a.img")).unwrap();
     // At a terminal, with standard error somewhere else: without an answer it must end.
-    let mut child = std::process::Command::new("timeout")
+    let mut child = Command::new("timeout")
         .args(["60", "script", "-qec", "./mkfs.vexfs -q a.img 2>said", "/dev/null"])
         .current_dir(tools.path("."))
         .stdin(Stdio::piped())
@@ -363,6 +363,41 @@ fn an_image_that_cannot_be_written_can_be_read() {
     tools.ok(&["vexfs", "info", "a.img"]);
     tools.ok(&["fsck.vexfs", "-n", "a.img"]);
     assert!(std::fs::read(&image).unwrap() == before);
+}
+
+/// A loop device that may not be written to, where the machine lets one be made.
+struct ReadOnlyLoop(String);
+
+impl ReadOnlyLoop {
+    fn new(image: &std::path::Path) -> Option<Self> {
+        let attached = Command::new("losetup").args(["--show", "-r", "-f"]).arg(image).output();
+        let attached = attached.ok().filter(|output| output.status.success())?;
+        Some(Self(String::from_utf8(attached.stdout).unwrap().trim().to_owned()))
+    }
+}
+
+impl Drop for ReadOnlyLoop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_read_only_device_can_be_read_and_is_called_so() {
+    let tools = Tools::with_image("4M");
+    let Some(device) = ReadOnlyLoop::new(&tools.path("a.img")) else {
+        println!("not tested: no loop device could be had");
+        return;
+    };
+    let ReadOnlyLoop(name) = &device;
+    tools.ok(&["vexfs", "ls", &format!("{name}:/")]);
+    tools.ok(&["fsck.vexfs", "-n", name]);
+    let said = tools.fails(1, &["vexfs", "mkdir", &format!("{name}:/x")]);
+    assert_eq!(said, format!("vexfs: {name}: read-only: it cannot be changed\n"));
+    for (code, words) in [(1, ["mkfs.vexfs", "-f", name]), (8, ["fsck.vexfs", "-y", name])] {
+        let said = tools.fails(code, &words);
+        assert!(said.contains(&format!("{name}: read-only")), "{said}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use crate::error::{Error, Reason, Result};
 use crate::mounts::find_mount;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +13,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vexfs_core::{BlockDevice, DeviceError};
+use vexfs_core::{BlockDevice, DeviceError, Error as CoreError};
 
 /// What an image is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,8 @@ impl Device {
     ///
     /// Errors: those of `open(2)`; [`Reason::InUse`] while another process has it open, or this one
     /// does, or a loop device is attached to it, and [`Reason::Mounted`] while it is mounted;
-    /// [`Reason::NotImage`] when it is neither a regular file nor a block device.
+    /// `ReadOnly` for writing to a block device that takes none; [`Reason::NotImage`] when it is
+    /// neither a regular file nor a block device.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let failed = |error: io::Error| Error::new(path, Reason::Host(error));
         // A fifo or a terminal would block or react to being opened: looked at before.
@@ -83,6 +86,9 @@ impl Device {
             Err(rustix::io::Errno::BUSY) => return Err(Error::new(path, in_use(path))),
             Err(errno) => return Err(failed(errno.into())),
         };
+        if is_block_device && access != Access::Read && is_read_only(&file) {
+            return Err(Error::new(path, CoreError::ReadOnly));
+        }
         Self::locked(file, path, access, is_block_device)
     }
 
@@ -169,6 +175,16 @@ impl Device {
         let read = self.inner.file.read_at(buffer, offset);
         read.map_err(|error| Error::new(self.path(), Reason::Host(error)))
     }
+}
+
+/// Whether nobody may write to a block device, which the kernel opens for writing all the same.
+fn is_read_only(device: &File) -> bool {
+    /// Of `linux/fs.h`.
+    const BLKROGET: Opcode = opcode::none(0x12, 94);
+    // SAFETY: the command of this number fills in an `int`.
+    let command = unsafe { Getter::<BLKROGET, c_int>::new() };
+    // SAFETY: it has no other effect, and what is no block device refuses it.
+    unsafe { ioctl(device, command) }.is_ok_and(|flag| flag != 0)
 }
 
 /// Why the kernel keeps a device for itself.

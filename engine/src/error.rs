@@ -101,6 +101,11 @@ impl Error {
         }
     }
 
+    /// Whether what was to be changed is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.errno() == CoreError::ReadOnly.errno()
+    }
+
     /// Whether there was no space left for it.
     pub fn is_no_space(&self) -> bool {
         self.errno() == CoreError::NoSpace.errno()
