@@ -41,8 +41,9 @@ pub enum AnyPlace {
 
 impl AnyPlace {
     /// Reads an argument. What holds `:/` is a place in an image, unless a file of this machine has
-    /// that very name; `./NAME` is always a path of this machine. Such a path is a place if it lies
-    /// on a mounted VexFS, or would if it were there.
+    /// that very name, or a directory the name up to the colon and with it; `./NAME` is always a path
+    /// of this machine. An image that is there comes before such names. A path of this machine is a
+    /// place if it lies on a mounted VexFS, or would if it were there.
     pub fn parse(argument: &OsStr) -> Self {
         Self::parse_with(argument, &mounted)
     }
@@ -50,10 +51,11 @@ impl AnyPlace {
     /// Reads an argument; `mounted` gives a directory of the mounted VexFS that a path lies on.
     fn parse_with(argument: &OsStr, mounted: &dyn Fn(&Path) -> Option<PathBuf>) -> Self {
         let bytes = argument.as_bytes();
+        let colon = bytes.windows(2).position(|pair| pair == b":/").filter(|at| *at > 0);
         let local = bytes.starts_with(b"./")
             || bytes.starts_with(b"../")
-            || Path::new(argument).symlink_metadata().is_ok();
-        let colon = bytes.windows(2).position(|pair| pair == b":/").filter(|at| *at > 0);
+            || Path::new(argument).symlink_metadata().is_ok()
+            || colon.is_some_and(|at| Path::new(OsStr::from_bytes(&bytes[..=at])).is_dir());
         let path = PathBuf::from(argument);
         match colon {
             Some(at) if !local || image_is_there(&bytes[..at]) => Self::Volume(Place {
@@ -347,6 +349,32 @@ mod tests {
         assert_eq!(parse("/mnt/v/i.vexfs:/a"), image("/mnt/v/i.vexfs", "/a"));
         assert!(parse("/mnt/v/i.vexfs:/a").in_image().is_some());
         assert!(parse("/mnt/v/a").in_image().is_none());
+    }
+
+    #[test]
+    fn a_new_name_below_a_directory_that_ends_in_a_colon_is_a_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let top = directory.path().to_owned();
+        let parse = |name: &str| {
+            AnyPlace::parse_with(path(name).as_os_str(), &|path| {
+                path.starts_with(&top).then(|| top.clone())
+            })
+        };
+        let on_mount = |name: &str| {
+            AnyPlace::Volume(Place { volume: VolumeName::Mount(top.clone()), path: path(name) })
+        };
+        let in_image = |name: &str, below: &str| image(path(name).to_str().unwrap(), below);
+        assert_eq!(parse("a:/new"), in_image("a", "/new"));
+        std::fs::create_dir(path("a:")).unwrap();
+        assert_eq!(parse("a:/new"), on_mount("a:/new"));
+        assert_eq!(parse("a:/new/b:/c"), on_mount("a:/new/b:/c"));
+        // What is there and no directory gives no path to anything below it.
+        std::fs::write(path("f:"), "").unwrap();
+        assert_eq!(parse("f:/new"), in_image("f", "/new"));
+        // An image is one whatever is beside it.
+        std::fs::write(path("a"), "").unwrap();
+        assert_eq!(parse("a:/new"), in_image("a", "/new"));
     }
 
     #[test]

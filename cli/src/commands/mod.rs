@@ -33,7 +33,8 @@ pub mod vector;
 /// Files and vectors in VexFS: copy files in and out, embed them, search them.
 ///
 /// A place is IMAGE:/path, a path in an image file or block device that is not mounted, or a path
-/// of this machine that lies on a mounted VexFS, where the kernel does the work.
+/// of this machine that lies on a mounted VexFS, where the kernel does the work. Where a file is
+/// called IMAGE:/path, or a directory IMAGE: with its colon, that is meant, unless IMAGE is a file.
 ///
 /// With --json a time is the string of RFC 3339 in UTC, such as "2026-01-31T12:00:00.000000000Z", or
 /// outside the years of that "@" and the seconds since 1970. A name or path is the string it is if it is UTF-8. If it is not, the field holds it
