@@ -363,11 +363,13 @@ npy one.npy 8
   tail -c 8 one.npy; } >query.npy
 says "bench ann" '"recall":1.0' \
   vexfs bench ann "$mount" few --query query.npy --truth truth.npy -k 1 --ef 16 --json
-refused "dump" 1 "Give its device" vexfs dump "$mount"
 refused "fsck" 8 "Unmount it" fsck.vexfs -n "$mount"
 refused "mkfs" 1 "neither a regular file nor a block device" mkfs.vexfs "$mount"
 device=$(awk -v mount="$mount" '$2 == mount { device = $1 } END { print device }' /proc/mounts)
 if [ -b "$device" ]; then
+  sync
+  says "dump" superblock vexfs dump "$mount"
+  says "dump --json" '"record":"superblock"' vexfs dump --superblocks --json "$mount"
   refused "mkfs of the mounted device" 1 "mounted at $mount" mkfs.vexfs "$device"
   refused "fsck -y of the mounted device" 8 "mounted at $mount" fsck.vexfs -y "$device"
   refused "a change of the mounted device" 1 "mounted at $mount" vexfs mkdir "$device:/x"

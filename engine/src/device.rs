@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Reason, Result};
 use crate::mounts::find_mount;
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, Mode, OFlags, fadvise};
 use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 use std::ffi::c_int;
 use std::fs::File;
@@ -88,6 +88,10 @@ impl Device {
         };
         if is_block_device && access != Access::Read && is_read_only(&file) {
             return Err(Error::new(path, CoreError::ReadOnly));
+        }
+        if is_block_device && access == Access::Read {
+            // A file system that is mounted writes past what the kernel remembers of its device.
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
         }
         Self::locked(file, path, access, is_block_device)
     }

@@ -2,16 +2,16 @@
 //! `vexfs dump`: the metadata as it is, for developers.
 
 use crate::commands::info::{label_bytes, uuid_text};
-use crate::failure::{Failure, Outcome, core_failure};
+use crate::failure::{Failure, Outcome, complain, core_failure};
 use crate::output::{self, Align, Table, with_path};
-use crate::place::refuse_mounted;
+use crate::place::{VolumeName, printable};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vexfs_engine::core::{DumpRecord, SuperblockCopy, dump_superblocks, kind_name};
-use vexfs_engine::{Access, CoreError, Device, Image, OpenOptions, host};
+use vexfs_engine::{Access, CoreError, Device, Image, OpenOptions, find_mount, host};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +50,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Image file or block device
+    /// Image file, block device, or a directory of a mounted VexFS, whose device is read
+    #[arg(value_name = "IMAGE|DIR")]
     image: PathBuf,
 }
 
@@ -68,12 +69,13 @@ impl Arguments {
         if let Some(kind) = self.kind.as_ref().filter(|kind| !known(kind)) {
             return Err(Failure::usage(format!("no items are called '{}'", kind.escape_debug())));
         }
-        refuse_mounted(&self.image, "Give its device")?;
-        self.print_superblocks()?;
+        let device = self.device()?;
+        let failed = |error| core_failure(device.as_os_str().as_bytes(), error);
+        self.print_superblocks(&device)?;
         if self.superblocks {
             return Ok(());
         }
-        let image = Image::open(&self.image, &OpenOptions::read_only())?;
+        let image = Image::open(&device, &OpenOptions::read_only())?;
         let (mut levels, mut kinds) = (BTreeMap::new(), BTreeMap::new());
         let mut damaged = 0_u64;
         let mut printed = Ok(());
@@ -87,30 +89,45 @@ impl Arguments {
             printed.is_ok()
         });
         printed?;
-        dumped.map_err(|error| self.failed(error))?;
+        dumped.map_err(failed)?;
         self.print_sums(&levels, &kinds)?;
         match damaged {
             0 => Ok(()),
-            _ => Err(self.failed(CoreError::Corrupt {
+            _ => Err(failed(CoreError::Corrupt {
                 place: 0,
                 what: "some nodes of the tree cannot be read",
             })),
         }
     }
 
-    fn failed(&self, error: CoreError) -> Failure {
-        core_failure(self.image.as_os_str().as_bytes(), error)
+    /// What is read: for a directory of a mounted VexFS the device that it is on.
+    fn device(&self) -> Outcome<PathBuf> {
+        if let VolumeName::Image(path) = VolumeName::parse(self.image.as_os_str()) {
+            return Ok(path);
+        }
+        let path = printable(&self.image);
+        let Some(mounted) = find_mount(&self.image) else {
+            return Err(Failure::new(format!(
+                "{path}: the kernel does not tell what is mounted there"
+            ))
+            .hint("Give its device."));
+        };
+        complain(&format!(
+            "vexfs: {path}: this is {}, as last published; where it changes meanwhile it looks damaged",
+            printable(&mounted.device)
+        ));
+        Ok(mounted.device)
     }
 
-    fn print_superblocks(&self) -> Outcome {
-        let device = Device::open(&self.image, Access::Read)?;
+    fn print_superblocks(&self, path: &Path) -> Outcome {
+        let device = Device::open(path, Access::Read)?;
         let mut printed = Ok(());
         dump_superblocks(&host(device), &mut |copy| {
             if printed.is_ok() {
                 printed = self.print_superblock(copy);
             }
         })
-        .map_err(|error| self.failed(error))?;
+        .map_err(|error| core_failure(path.as_os_str().as_bytes(), error))?;
         printed
     }
 
