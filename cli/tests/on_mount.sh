@@ -323,8 +323,23 @@ test_that "export" cmp mount.npy image.npy
 test_that "export gives what was imported" cmp mount.npy base.npy
 same "collection rebuild" vexfs collection rebuild % digits
 same "search by the graph" vexfs search @/ digits --npy base.npy:123 -k 1 --json
-refused "search --as" 2 "--as is for images" \
-  vexfs search "$mount" few --npy few.npy:5 --as 1000
+if [ "$(id -u)" = 0 ]; then
+  printf 'eight by' >secret
+  same "a file of root's" vexfs cp --preserve secret @/secret
+  chmod 600 "$mount/secret"
+  vexfs cp --preserve "$mount/secret" "$image:/secret" >out 2>err
+  same "a vector of it" vexfs vector put @/secret few --npy few.npy:5 --chunk 9999
+  for who in 0 1000 1000:1000,7; do
+    same "search --as $who" vexfs search @/ few --npy few.npy:5 -k 3 --as $who --json
+  done
+  says "root finds a vector of a closed file" /secret \
+    vexfs search "$mount" few --npy few.npy:5 --as 0 --suffix secret
+  says "and nobody else" "Nothing was found" \
+    vexfs search "$mount" few --npy few.npy:5 --as 1000 --suffix secret
+  refused "search --as nobody at all" 1 "user 4294967295" \
+    vexfs search "$mount" few --npy few.npy:5 --as 4294967295
+  same "rm of it" vexfs rm @/secret
+fi
 
 same "embed" vexfs embed @/kept texts --json
 same "embed again" vexfs embed @/kept texts --json
@@ -392,6 +407,8 @@ if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   refused "nor lists its vectors" 1 "ermission" as_nobody vexfs vector list "$mount/secret"
   says "but sees that it is there" '"content_version":null' \
     as_nobody vexfs ls --json "$mount/secret"
+  refused "nor searches on behalf of root" 1 "by root alone" \
+    as_nobody vexfs search "$mount" texts --text carrots --as 0
   refused "nor makes collections" 1 "made and dropped by" \
     as_nobody vexfs collection create "$mount" theirs --dim 8
   mkdir "$mount/theirs" && chown nobody "$mount/theirs"

@@ -10,6 +10,7 @@
 //! about and carry the errno that Linux has for it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod behalf;
 mod committer;
 mod copy;
 mod device;

@@ -2,6 +2,7 @@
 //! A mounted VexFS: its collections and vectors, by the kernel's ioctls. Its files are the machine's
 //! ([`Files::Host`](crate::Files::Host)).
 
+use crate::behalf::on_behalf_of;
 use crate::error::{Error, Reason, Result};
 use crate::host_files::{self, HostFile, above, errno, failed};
 use crate::ioctl;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 use vexfs_core::{
-    CollectionInfo, CollectionOptions, Completeness, CutReason, Error as CoreError,
+    CollectionInfo, CollectionOptions, Completeness, Credentials, CutReason, Error as CoreError,
     FileSystemStatus, MODEL_BYTES_MAX, Maintenance, PutReport, QUERIES_MAX, Quantization,
     SEARCH_EFFORT_MAX, SEARCH_HITS_MAX, SEARCH_K_MAX, SearchHit, SearchPlan, SearchReport,
     SearchRequest, Timestamp, VectorInfo, VectorPut,
@@ -417,7 +418,8 @@ impl MountScope {
         Ok(Self { path: path.to_owned(), directory })
     }
 
-    /// Answers a request; its scope is this directory, and its caller is the process.
+    /// Answers a request; its scope is this directory, and its caller is the process unless it has
+    /// credentials.
     pub(crate) fn search(
         &self,
         info: &CollectionInfo,
@@ -429,15 +431,34 @@ impl MountScope {
         let mut hits = vec![uapi::Hit::new_zeroed(); request.k as usize * queries];
         let suffix = request.filter.name_suffix.unwrap_or_default();
         let wanted = wanted(request);
-        let done = ioctl::search(&self.directory, wanted, request.queries, suffix, &mut hits)
-            .map_err(errno(&self.path))?;
+        let (directory, asked, room) = (&self.directory, request.queries, &mut hits);
+        let search = || ioctl::search(directory, wanted, asked, suffix, room);
+        let done = self.on_behalf_of(request.credentials.as_ref(), search)?;
+        let done = done.map_err(errno(&self.path))?;
         let hits = hits.iter().take(done.hits_count as usize).map(to_hit).collect();
         Ok((hits, to_report(&done, info), Duration::from_nanos(done.nanoseconds)))
     }
 
-    /// The paths of an inode below this directory.
-    pub(crate) fn paths(&self, number: u64) -> Result<Vec<PathBuf>> {
-        let below = Mount::paths_below(&self.directory, &self.path, number)?;
+    fn on_behalf_of<T: Send>(
+        &self,
+        credentials: Option<&Credentials<'_>>,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T> {
+        on_behalf_of(credentials, work).map_err(|errno| {
+            let user = credentials.map_or(0, |credentials| credentials.uid);
+            Error::new(format!("user {user}"), Reason::Host(errno.into()))
+        })
+    }
+
+    /// The paths of an inode below this directory that the process, or the user of the credentials,
+    /// may walk.
+    pub(crate) fn paths(
+        &self,
+        number: u64,
+        credentials: Option<&Credentials<'_>>,
+    ) -> Result<Vec<PathBuf>> {
+        let find = || Mount::paths_below(&self.directory, &self.path, number);
+        let below = self.on_behalf_of(credentials, find)??;
         Ok(below.into_iter().map(|below| self.path.join(below)).collect())
     }
 }

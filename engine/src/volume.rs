@@ -290,7 +290,8 @@ impl Scope<'_> {
     /// that took.
     ///
     /// On a mounted file system the kernel does it, with its own threads, and on behalf of the
-    /// process: credentials have to be none.
+    /// process, or of the user of the credentials for a process that may become that one: others get
+    /// `EPERM`. No user is above permissions there but root.
     pub fn search(
         &self,
         info: &CollectionInfo,
@@ -315,7 +316,7 @@ impl Scope<'_> {
         match self {
             Self::Image(scope) => scope.path_of(hit, ends_so, credentials),
             Self::Mount(scope) => {
-                let mut paths = scope.paths(hit.inode)?.into_iter();
+                let mut paths = scope.paths(hit.inode, credentials)?.into_iter();
                 Ok(paths.find(|path| ends_so(path.as_os_str().as_bytes())))
             }
         }

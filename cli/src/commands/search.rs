@@ -98,8 +98,8 @@ pub struct Arguments {
     /// Only vectors of the files' present content
     #[arg(long)]
     fresh: bool,
-    /// Find only what this user (with these groups) could open; of a mounted VexFS only what the
-    /// caller could open is ever found
+    /// Find only what this user (with these groups) could open; of a mounted VexFS, where only what
+    /// the caller could open is ever found, root may ask so
     #[arg(long = "as", value_name = "UID[:GID[,GROUP...]]")]
     on_behalf: Option<String>,
     /// Embedder for --text: needed unless the collection was embedded by 'lexical'
@@ -150,7 +150,8 @@ impl Arguments {
             credentials: identity.as_ref().map(Identity::credentials),
             ..SearchRequest::nearest(info.number, &queries, k)
         };
-        let (mut hits, report, time) = scope.search(&info, &request, &Threads::default())?;
+        let found = scope.search(&info, &request, &Threads::default());
+        let (mut hits, report, time) = found.map_err(|error| self.not_found_as(error))?;
         if of_file.is_some() {
             hits = nearest_of_all(hits, self.k as usize);
         }
@@ -335,12 +336,6 @@ impl Arguments {
 
     fn identity(&self) -> Outcome<Option<Identity>> {
         let Some(text) = &self.on_behalf else { return Ok(None) };
-        if let VolumeName::Mount(_) = self.place.volume {
-            return Err(Failure::usage(
-                "--as is for images: on a mounted VexFS the kernel searches on behalf of who runs the \
-                 command; run it as that user",
-            ));
-        }
         let bad =
             || Failure::Usage(format!("--as: '{text}' is not UID, UID:GID or UID:GID,GROUP,..."));
         let (uid, groups) = match text.split_once(':') {
@@ -353,8 +348,21 @@ impl Arguments {
             numbers.push(group.parse().map_err(|_| bad())?);
         }
         let gid = numbers.first().copied().unwrap_or(uid);
-        // The superuser may open everything.
-        Ok((uid != 0).then_some(Identity { uid, gid, groups: numbers }))
+        // The superuser may open everything. Whether the caller may be that one a kernel judges.
+        let above = uid == 0 && matches!(self.place.volume, VolumeName::Image(_));
+        Ok((!above).then_some(Identity { uid, gid, groups: numbers }))
+    }
+
+    /// A failure to search, which for who may not do it on behalf of another user is that.
+    fn not_found_as(&self, error: vexfs_engine::Error) -> Failure {
+        let mounted = matches!(self.place.volume, VolumeName::Mount(_));
+        if mounted && self.on_behalf.is_some() && error.is_not_permitted() {
+            return Failure::new(
+                "--as: a mounted VexFS is searched on behalf of others by root alone",
+            )
+            .hint("Run the command as that user: sudo -u USER vexfs search ...");
+        }
+        error.into()
     }
 }
 
