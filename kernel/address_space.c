@@ -26,7 +26,7 @@ static int report_iomap_begin(struct inode *inode, loff_t pos, loff_t length, un
 	int error = vexfs_core_extents(vexfs_core_of(inode), inode->i_ino, pos, note_extent, &extent);
 
 	if (error)
-		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+		return vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 	iomap->bdev = inode->i_sb->s_bdev;
 	iomap->addr = IOMAP_NULL_ADDR;
 	if (extent.length && extent.offset <= pos) {

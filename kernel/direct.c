@@ -177,7 +177,7 @@ static void direct_fill(struct inode *inode, struct vexfs_direct *direct, loff_t
 					   (end - at) >> log2, &mapping, direct->sums + (at >> log2));
 
 		if (error) {
-			stage->error = vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+			stage->error = vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 			return;
 		}
 		part = min_t(u64, end - at, mapping.blocks << log2);
@@ -316,7 +316,7 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 	int error;
 
 	if (count < 0)
-		return vexfs_check(inode->i_sb, count, "data", inode->i_ino);
+		return vexfs_check(inode->i_sb, count, "data of inode", inode->i_ino);
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	direct_begin(&io);
 	for (piece = 0; piece < count; piece++) {
@@ -340,7 +340,7 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 		error = vexfs_check(inode->i_sb,
 				    vexfs_core_complete(core, inode->i_ino, direct->pieces, count,
 							direct->sums, pos + bytes),
-				    "data", inode->i_ino);
+				    "data of inode", inode->i_ino);
 	for (piece = 0; piece < count && error; piece++)
 		vexfs_core_cancel(core, &direct->pieces[piece], 0);
 	return error;

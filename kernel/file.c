@@ -257,7 +257,7 @@ static int shift(struct file *file, bool insert, loff_t offset, loff_t length)
 		i_size_write(inode, insert ? size + length : size - length);
 	WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
 	vexfs_refresh(inode);
-	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 	return error;
@@ -318,7 +318,7 @@ static int change_space(struct file *file, int mode, loff_t offset, loff_t lengt
 	}
 	WRITE_ONCE(VEXFS_I(inode)->version_noted, false);
 	vexfs_refresh(inode);
-	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 out:
@@ -385,7 +385,7 @@ static loff_t remap(struct file *from_file, loff_t from, struct file *to_file, l
 	error = filemap_write_and_wait(source->i_mapping) ?: filemap_write_and_wait(target->i_mapping);
 	if (!error && length)
 		error = share(source, from, target, to, length, dedupe);
-	vexfs_check(source->i_sb, error, "data", target->i_ino);
+	vexfs_check(source->i_sb, error, "data of inode", target->i_ino);
 	/* A file cloned as a whole carries its vectors. */
 	if (!error && whole) {
 		u64 cloned;

@@ -37,7 +37,7 @@ int vexfs_command_info(struct file *file, void __user *argument)
 		.published_seconds = status.published_seconds,
 		.cache_bytes = status.cache_bytes,
 		.index_bytes = vexfs_may_count(file) ? sums.bytes : 0,
-		.searches = atomic64_read(&super->searches),
+		.searches = vexfs_may_count(file) ? atomic64_read(&super->searches) : 0,
 		.errors = atomic64_read(&super->errors),
 		.block_bytes = status.block_bytes,
 		.tree_levels = status.tree_levels,

@@ -224,7 +224,7 @@ static void read_range(struct vexfs_read *read, struct folio *folio, size_t offs
 
 		if (error) {
 			finish_read_range(folio, offset, end - offset,
-					  vexfs_check(inode->i_sb, error, "data", inode->i_ino));
+					  vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino));
 			return;
 		}
 		skip = block - mapping->block;

@@ -43,7 +43,7 @@ static int claim_ahead(struct inode *inode, loff_t pos, loff_t *end)
 		error = vexfs_claims_add(inode, first, last);
 	}
 	*end = min_t(loff_t, most, last << log2);
-	return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	return vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 }
 
 /* Lets the claims of blocks go that are not dirty. No page becomes dirty and none is written back. */
@@ -79,7 +79,7 @@ static int claim_stored(struct inode *inode, loff_t pos, loff_t end, const struc
 	end = folio_pos(folio) + folio_size(folio);
 #endif
 	return vexfs_check(inode->i_sb,
-			   vexfs_claims_add(inode, pos >> log2, ((end - 1) >> log2) + 1), "data",
+			   vexfs_claims_add(inode, pos >> log2, ((end - 1) >> log2) + 1), "data of inode",
 			   inode->i_ino);
 }
 
@@ -155,7 +155,7 @@ static struct folio *write_get_folio(struct iomap_iter *iter, loff_t pos, unsign
 		return folio;
 	folio_unlock(folio);
 	folio_put(folio);
-	return ERR_PTR(vexfs_check(inode->i_sb, error, "data", inode->i_ino));
+	return ERR_PTR(vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino));
 }
 
 /* The rest of a block that is written in part, at once. */
@@ -222,7 +222,7 @@ static int begin_write(struct inode *inode, loff_t pos, unsigned int bytes, stru
 	if (!folio)
 		return -ENOMEM;
 	/* It may have been dirty and written back since space was claimed, which used the claim up. */
-	error = vexfs_check(inode->i_sb, vexfs_claims_add(inode, block, block + 1), "data",
+	error = vexfs_check(inode->i_sb, vexfs_claims_add(inode, block, block + 1), "data of inode",
 			    inode->i_ino);
 	if (!error && bytes < folio_size(folio) && !folio_test_uptodate(folio)) {
 		if (folio_pos(folio) < i_size_read(inode))
@@ -417,7 +417,7 @@ static void finish_write(struct vexfs_io *io)
 	} while (waits_for_memory(error, &tries));
 	if (error)
 		vexfs_core_cancel(core, &io->piece, 0);
-	vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+	vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 	vexfs_refresh_blocks(inode);
 	vexfs_claims_used(inode, &io->piece, io->growing);
 	release_written(io, error);
@@ -594,7 +594,7 @@ static ssize_t write_range(struct vexfs_writeback *writeback, struct folio *foli
 			error = allocate_ahead(writeback, block);
 		if (error) {
 			/* These bytes are lost, and whoever waits for them is told. */
-			vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+			vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 			vexfs_claims_drop(inode, block, end);
 			mapping_set_error(inode->i_mapping, error);
 			if (block > first)

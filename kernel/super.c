@@ -2,12 +2,14 @@
 /* The mounted file system: options, mounting and unmounting, making it durable, its numbers. */
 
 #include <linux/blkdev.h>
+#include <linux/ctype.h>
 #include <linux/delay.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/overflow.h>
 #include <linux/random.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -77,9 +79,9 @@ static void tell(struct super_block *sb, int error, const char *what, u64 place)
 	if (super->stopped || !__ratelimit(&super->told))
 		return;
 	if (is_damage(error))
-		vexfs_error(sb, "%s of %llu: damaged (%d), not used; run fsck.vexfs", what, place, error);
+		vexfs_error(sb, "%s %llu: damaged (%d), not used; run fsck.vexfs", what, place, error);
 	else
-		vexfs_error(sb, "%s of %llu: the device failed (%d), not read or not written", what,
+		vexfs_error(sb, "%s %llu: the device failed (%d), not read or not written", what,
 			    place, error);
 }
 
@@ -111,7 +113,7 @@ int vexfs_check(struct super_block *sb, int error, const char *what, u64 place)
 int vexfs_check_bytes(struct inode *inode, int error)
 {
 	if (is_damage(error) || error == -EIO)
-		tell(inode->i_sb, error, "data", inode->i_ino);
+		tell(inode->i_sb, error, "data of inode", inode->i_ino);
 	return error;
 }
 
@@ -119,8 +121,8 @@ int vexfs_check_bytes(struct inode *inode, int error)
 int vexfs_check_vectors(struct inode *inode, int error)
 {
 	if (error != -EBADMSG)
-		return vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
-	tell(inode->i_sb, error, "a vector", inode->i_ino);
+		return vexfs_check(inode->i_sb, error, "vectors of inode", inode->i_ino);
+	tell(inode->i_sb, error, "a vector of inode", inode->i_ino);
 	return error;
 }
 
@@ -132,7 +134,7 @@ int vexfs_check_read(struct inode *inode, int error, loff_t pos)
 
 	if (error >= 0 || vexfs_core_map(vexfs_core_of(inode), inode->i_ino, pos >> inode->i_blkbits,
 					 1, &mapping, &sum))
-		return vexfs_check(inode->i_sb, error, "data", inode->i_ino);
+		return vexfs_check(inode->i_sb, error, "data of inode", inode->i_ino);
 	return vexfs_check_bytes(inode, error);
 }
 
@@ -463,11 +465,40 @@ static const struct fs_parameter_spec vexfs_parameters[] = {
 	{}
 };
 
+/* Bytes, with K, M or G behind; memparse() takes more than fits for what is left of it. */
+static int parse_bytes(const char *text, u64 *bytes)
+{
+	size_t digits = strspn(text, "0123456789");
+	char number[24];
+	unsigned int shift;
+
+	if (digits >= sizeof(number))
+		return -ERANGE;
+	strscpy(number, text, digits + 1);
+	switch (toupper(text[digits])) {
+	case '\0':
+		return kstrtou64(number, 10, bytes);
+	case 'K':
+		shift = 10;
+		break;
+	case 'M':
+		shift = 20;
+		break;
+	case 'G':
+		shift = 30;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (text[digits + 1] || kstrtou64(number, 10, bytes))
+		return -EINVAL;
+	return check_shl_overflow(*bytes, shift, bytes) ? -ERANGE : 0;
+}
+
 static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *parameter)
 {
 	struct vexfs_options *options = fc->fs_private;
 	struct fs_parse_result result;
-	char *end;
 	int option = fs_parse(fc, vexfs_parameters, parameter, &result);
 
 	switch (option) {
@@ -491,8 +522,8 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *paramet
 		options->preload = result.uint_32;
 		return 0;
 	case OPTION_INDEX_MEMORY:
-		options->index_memory = memparse(parameter->string, &end);
-		if (*end || end == parameter->string || options->index_memory < 1 << 20)
+		if (parse_bytes(parameter->string, &options->index_memory) ||
+		    options->index_memory < 1 << 20)
 			return invalfc(fc, "index_memory= takes bytes with K, M or G, at least 1M");
 		return 0;
 	case OPTION_NORECOVERY:
@@ -536,6 +567,22 @@ static void reap_orphans(struct super_block *sb)
 		vexfs_notice(sb, "removed %llu files that were open when it was last in use", orphans);
 }
 
+/* Tells whoever mounts, or the log, why not. */
+#define vexfs_refuse(fc, sb, format, ...)                                                          \
+	errorfc(fc, "%s: " format, (sb)->s_id, ##__VA_ARGS__)
+
+/* What an error means that keeps a file system from being mounted. */
+static const char *meaning_of(int error)
+{
+	if (is_damage(error))
+		return "damaged, to be repaired by fsck.vexfs";
+	if (error == -EIO)
+		return "the device failed";
+	if (error == -EOPNOTSUPP)
+		return "made by a newer version, with features that this one does not know";
+	return error == -ENOMEM ? "no memory" : "cannot be read";
+}
+
 static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	const struct vexfs_options *options = fc->fs_private;
@@ -570,20 +617,22 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 				 &super->core);
 	if (error) {
 		if (error != -EINVAL)
-			errorfc(fc, "the file system cannot be opened (%d)", error);
+			vexfs_refuse(fc, sb, "not mounted: %s (%d)", meaning_of(error), error);
 		else if (!(fc->sb_flags & SB_SILENT))
-			errorfc(fc, "no VexFS found");
+			vexfs_refuse(fc, sb, "not mounted: no VexFS found");
 		return error;
 	}
 	error = vexfs_core_status(super->core, &status);
 	if (error)
 		return error;
 	if (status.block_bytes > PAGE_SIZE) {
-		errorfc(fc, "blocks of %u bytes are larger than pages", status.block_bytes);
+		vexfs_refuse(fc, sb, "not mounted: blocks of %u bytes are larger than pages",
+			     status.block_bytes);
 		return -EINVAL;
 	}
 	if (!sb_set_blocksize(sb, status.block_bytes)) {
-		errorfc(fc, "the device does not do blocks of %u bytes", status.block_bytes);
+		vexfs_refuse(fc, sb, "not mounted: the device does not do blocks of %u bytes",
+			     status.block_bytes);
 		return -EINVAL;
 	}
 	super->inline_bytes_max = status.inline_bytes_max;
@@ -604,8 +653,9 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 
 	root = vexfs_iget(sb, VEXFS_ROOT_INODE);
 	if (IS_ERR(root)) {
-		errorfc(fc, "the root directory cannot be read (%ld)", PTR_ERR(root));
-		return PTR_ERR(root);
+		error = PTR_ERR(root);
+		vexfs_refuse(fc, sb, "not mounted: its root directory: %s (%d)", meaning_of(error), error);
+		return error;
 	}
 	sb->s_root = d_make_root(root);
 	if (!sb->s_root)
@@ -640,12 +690,12 @@ static int vexfs_reconfigure(struct fs_context *fc)
 	was_read_only = vexfs_is_read_only(sb);
 	read_only = fc->sb_flags_mask & SB_RDONLY ? fc->sb_flags & SB_RDONLY : was_read_only;
 	if (options->discard != super->options.discard) {
-		errorfc(fc, "discard can only be chosen when mounting");
+		vexfs_refuse(fc, sb, "discard can only be chosen when mounting");
 		return -EINVAL;
 	}
 	if (read_only != was_read_only) {
 		if (!read_only && super->stopped) {
-			errorfc(fc, "it was shut down; unmount it first");
+			vexfs_refuse(fc, sb, "stays read-only: it was shut down; unmount it first");
 			return -EROFS;
 		}
 		if (!read_only && bdev_read_only(sb->s_bdev))
@@ -662,11 +712,11 @@ static int vexfs_reconfigure(struct fs_context *fc)
 		}
 		error = vexfs_core_set_read_only(super->core, read_only);
 		if (error) {
-			errorfc(fc, "features of this file system allow reading only");
+			vexfs_refuse(fc, sb, "stays read-only: it has features of a newer version");
 			return error;
 		}
 		if (!read_only && vexfs_core_is_read_only(super->core)) {
-			errorfc(fc, "the device failed; unmount it first");
+			vexfs_refuse(fc, sb, "stays read-only: the device failed; unmount it first");
 			return -EROFS;
 		}
 		if (!read_only) {

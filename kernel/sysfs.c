@@ -136,7 +136,7 @@ static ssize_t errors_show(struct vexfs_super *super, char *out)
 		.attribute = { .name = #what, .mode = 0444 },                                      \
 		.show = what##_show,                                                               \
 	}
-/* Of all files' vectors: not for everybody. */
+/* Of vectors of all files, and of what others ask: not for everybody. */
 #define ROOT_ONLY(what)                                                                            \
 	static struct vexfs_attribute what##_attribute = {                                         \
 		.attribute = { .name = #what, .mode = 0400 },                                      \
@@ -163,11 +163,11 @@ ROOT_ONLY(vectors_indexed);
 ROOT_ONLY(vectors_unindexed);
 ROOT_ONLY(index_bytes);
 ROOT_ONLY(index_damage);
-READ_ONLY(index_state);
+ROOT_ONLY(index_state);
 READ_WRITE(index_paused);
 READ_WRITE(index_step_rows);
-READ_ONLY(searches);
-READ_ONLY(search_latency);
+ROOT_ONLY(searches);
+ROOT_ONLY(search_latency);
 READ_ONLY(errors);
 
 static struct attribute *super_attrs[] = {

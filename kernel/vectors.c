@@ -85,7 +85,7 @@ int vexfs_command_put(struct file *file, void __user *argument)
 							       inode->i_ino, puts, args.count,
 							       &outcome));
 		vexfs_version_told(inode);
-		vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
+		vexfs_check(inode->i_sb, error, "vectors of inode", inode->i_ino);
 	}
 	inode_unlock(inode);
 	mnt_drop_write_file(file);
@@ -175,7 +175,7 @@ int vexfs_command_remove(struct file *file, void __user *argument)
 	mnt_drop_write_file(file);
 	if (error == -EINTR)
 		error = -ERESTARTSYS;
-	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
+	vexfs_check(inode->i_sb, error, "vectors of inode", inode->i_ino);
 	return error ?: GIVE(args, argument);
 }
 
@@ -227,7 +227,7 @@ int vexfs_command_list(struct file *file, void __user *argument)
 	inode_unlock(inode);
 	if (error == -EINTR)
 		error = -ERESTARTSYS;
-	vexfs_check(inode->i_sb, error, "vectors", inode->i_ino);
+	vexfs_check(inode->i_sb, error, "vectors of inode", inode->i_ino);
 	if (!error && copy_to_user(u64_to_user_ptr(args.vectors), list.out,
 				   list.count * sizeof(*list.out)))
 		error = -EFAULT;

@@ -31,7 +31,7 @@ static int set_value(struct inode *inode, const char *name, const void *value, s
 	else
 		error = vexfs_core_remove_xattr(core, inode->i_ino, name, strlen(name));
 	if (error)
-		return vexfs_check(inode->i_sb, error, "attribute", inode->i_ino);
+		return vexfs_check(inode->i_sb, error, "attributes of inode", inode->i_ino);
 	return vexfs_refresh(inode);
 }
 
@@ -49,7 +49,7 @@ static int get(const struct xattr_handler *handler, struct dentry *dentry, struc
 	/* An empty buffer that was given is too small for a value. */
 	if (length > 0 && buffer && !bytes)
 		return -ERANGE;
-	return vexfs_check(inode->i_sb, length, "attribute", inode->i_ino);
+	return vexfs_check(inode->i_sb, length, "attributes of inode", inode->i_ino);
 }
 
 static int set(const struct xattr_handler *handler, struct mnt_idmap *idmap, struct dentry *dentry,
@@ -193,7 +193,7 @@ struct posix_acl *vexfs_get_acl(struct inode *inode, int type, bool rcu)
 	if (length >= 0)
 		acl = posix_acl_from_xattr(&init_user_ns, value, length);
 	else if (length != -ENODATA)
-		acl = ERR_PTR(vexfs_check(inode->i_sb, length, "attribute", inode->i_ino));
+		acl = ERR_PTR(vexfs_check(inode->i_sb, length, "attributes of inode", inode->i_ino));
 	kvfree(value);
 	return acl;
 }

@@ -67,7 +67,7 @@ struct vexfs_ioc_info {
 	__s64 published_seconds;   /* out */
 	__u64 cache_bytes;         /* out: of memory for tree nodes */
 	__u64 index_bytes;         /* out: of memory for vectors and graphs, to who may read every file */
-	__u64 searches;            /* out: answered since mounting, each of one query or many */
+	__u64 searches;            /* out: answered since mounting, of one query or many, likewise */
 	__u64 errors;              /* out: damage and failures met since mounting */
 	__u32 block_bytes;         /* out */
 	__u32 tree_levels;         /* out */

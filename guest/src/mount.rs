@@ -5,13 +5,14 @@ use crate::MountTest;
 use crate::attributes::NOBODY;
 use crate::commands;
 use crate::support::{
-    Mounted, Window, acl, assert_same, content, create, drop_caches, noise, place_of, run,
+    Mounted, Window, acl, assert_same, content, create, drop_caches, is_logged, noise, place_of,
+    run,
 };
 use rustix::fs::{CWD, FallocateFlags, FileType, IFlags, Mode, OFlags, XattrFlags};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::time::Duration;
 use vexfs_uapi::{ELEMENT_U8, METRIC_L2, Vector};
 use zerocopy::FromZeros;
@@ -56,7 +57,19 @@ fn options_are_taken_shown_and_refused(mounted: &Mounted) {
     mounted.unmount();
     mounted.mount("norecovery");
     mounted.unmount();
-    for wrong in ["errors=maybe", "commit=0", "commit=x", "index_memory=1", "nonsense", "index=x"] {
+    for wrong in [
+        "errors=maybe",
+        "commit=0",
+        "commit=x",
+        "index_memory=1",
+        "index_memory=",
+        "index_memory=M",
+        "index_memory=64Mx",
+        "index_memory=99999999999999999999",
+        "index_memory=17592186044417M",
+        "nonsense",
+        "index=x",
+    ] {
         let error = mounted.try_mount(wrong).expect_err(wrong);
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{wrong}");
     }
@@ -475,6 +488,11 @@ fn damaged_bytes(mounted: &Mounted) {
     mounted.mount("errors=remount-ro");
     drop_caches();
     assert!(fs::read(&damaged[0]).is_err(), "a damaged block was read");
+    let number = fs::metadata(&damaged[0]).expect("stat").ino();
+    let told = format!("data of inode {number}: damaged (-74)");
+    let own = fs::canonicalize(&mounted.device).expect("a device");
+    let own = own.file_name().expect("a name").to_string_lossy();
+    assert!(is_logged(&[&format!("VexFS ({own}): "), &told, "run fsck.vexfs"]));
     let file = rustix::fs::open(&damaged[1], OFlags::RDONLY | OFlags::DIRECT, Mode::empty());
     let mut buffer = Aligned([0; 4096]);
     rustix::io::read(file.expect("open"), &mut buffer.0).expect_err("a damaged block was read");
@@ -507,6 +525,7 @@ fn other_devices_are_refused(mounted: &Mounted) {
     wipe([end - (64 << 10), end - (128 << 10)]);
     let error = mounted.try_mount("").expect_err("nothing is left");
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    assert!(is_logged(&["vexfs: ", ": not mounted: no VexFS found"]));
     mounted.format();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 //! What the tests share.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -174,6 +175,26 @@ pub fn is_user_mode() -> bool {
 /// Empties the page cache and the caches of inodes and names.
 pub fn drop_caches() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").expect("caches can be dropped");
+}
+
+/// Whether the kernel's log has a line with all of these.
+pub fn is_logged(words: &[&str]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let log = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).expect("/dev/kmsg");
+    let mut record = [0; 8192];
+    loop {
+        match rustix::io::read(&log, &mut record) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&record[..bytes]);
+                if words.iter().all(|word| text.contains(word)) {
+                    return true;
+                }
+            }
+            // Overwritten meanwhile.
+            Err(rustix::io::Errno::PIPE) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Bytes that look random and depend on the seed alone.

@@ -6,7 +6,7 @@ use crate::support::{Mounted, create, drop_caches, noise, place_of, run, where_s
 use crate::vectors::{DIMENSION, create_collection, put, search, vectors};
 use std::fs::{self, File};
 use std::io::Error;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -77,6 +77,33 @@ fn sysfs_tells_of_it(mounted: &Mounted) {
     own.set("index_paused", "1");
     assert_eq!(own.value("index_state"), "paused");
     own.set("index_paused", "0");
+    // What tells of everybody's vectors and searches is for root.
+    let all = [
+        (0o444, "generation writer_generation blocks blocks_free blocks_available block_bytes"),
+        (0o444, "inodes cache_bytes collections errors"),
+        (0o400, "vectors vectors_indexed vectors_unindexed index_bytes index_damage index_state"),
+        (0o400, "searches search_latency"),
+        (0o644, "index_paused index_step_rows"),
+    ];
+    let mut names: Vec<(String, u32)> = fs::read_dir(&own.0)
+        .expect("sysfs")
+        .map(|entry| entry.expect("entry"))
+        .map(|entry| {
+            let mode = entry.metadata().expect("stat").permissions().mode();
+            (entry.file_name().into_string().expect("UTF-8"), mode & 0o7777)
+        })
+        .collect();
+    names.sort();
+    let mut wanted: Vec<(String, u32)> = all
+        .iter()
+        .flat_map(|(mode, names)| names.split(' ').map(|name| (name.to_owned(), *mode)))
+        .collect();
+    wanted.sort();
+    assert_eq!(names, wanted);
+    let stat = rustix::fs::statvfs(&mounted.directory).expect("statvfs");
+    assert_eq!(own.number("blocks_available"), stat.f_bavail);
+    assert_eq!((own.number("block_bytes"), own.number("collections")), (stat.f_frsize, 0));
+    assert_eq!(own.number("writer_generation"), 1);
     let mut features: Vec<String> = fs::read_dir("/sys/fs/vexfs/features")
         .expect("features")
         .map(|entry| entry.expect("entry").path())

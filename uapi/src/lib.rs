@@ -129,7 +129,7 @@ pub struct Info {
     pub cache_bytes: u64,
     /// Out: of memory for vectors and graphs.
     pub index_bytes: u64,
-    /// Out: answered since mounting, each of one query or many.
+    /// Out: answered since mounting, each of one query or many, to who may read every file.
     pub searches: u64,
     /// Out: damage and failures met since mounting.
     pub errors: u64,
