@@ -31,6 +31,8 @@ pub const TESTS: &[MountTest] = &[
     ("every_change_of_a_sync_file_is_durable", every_change_of_a_sync_file),
     ("damaged_bytes_are_their_readers_matter", damaged_bytes),
     ("a_damaged_tree_ends_all_writing", damaged_tree),
+    ("with_damage_writing_goes_on_if_that_is_asked_for", writing_goes_on),
+    ("changes_are_durable_after_the_seconds_of_commit", durable_after_seconds),
     ("damage_that_is_met_while_frozen_ends_all_writing", damaged_while_frozen),
     ("a_copy_is_mounted_beside_its_original", a_copy_is_mounted),
     ("without_access_control_lists_none_are_listed", no_lists_are_listed),
@@ -278,10 +280,15 @@ impl Damage {
         Self { device, sound }
     }
 
-    /// Somebody meets it, and writing ends.
-    fn meet(mounted: &Mounted) {
+    /// Somebody lists the directory.
+    fn list(mounted: &Mounted) {
         let listed = fs::read_dir(mounted.directory.join("damaged"));
         assert!(listed.is_err() || listed.is_ok_and(|mut all| all.any(|entry| entry.is_err())));
+    }
+
+    /// Somebody meets it, and writing ends.
+    fn meet(mounted: &Mounted) {
+        Self::list(mounted);
         let ended = (0..100).any(|_| {
             std::thread::sleep(Duration::from_millis(50));
             shown(mounted).split(',').any(|option| option == "emergency_ro")
@@ -296,6 +303,44 @@ impl Damage {
             self.device.write_all_at(bytes, *place).expect("write");
         }
         self.device.sync_all().expect("fsync");
+    }
+}
+
+fn writing_goes_on(mounted: &Mounted) {
+    let damage = Damage::new(mounted);
+    mounted.mount("errors=continue,commit=3600");
+    for round in 0..3 {
+        Damage::list(mounted);
+        // What would stop all writing does so a moment later.
+        std::thread::sleep(Duration::from_millis(200));
+        let path = mounted.directory.join(format!("behind/more{round}"));
+        let mut file = create(&path);
+        file.write_all(b"more").and_then(|()| file.sync_all()).expect("writing goes on");
+    }
+    assert!(!shown(mounted).contains("emergency_ro"));
+    mounted.unmount();
+    damage.heal();
+    mounted.mount("");
+    for name in ["more0", "more2"] {
+        assert_eq!(fs::read(mounted.directory.join("behind").join(name)).expect("read"), b"more");
+    }
+    mounted.unmount();
+}
+
+fn durable_after_seconds(mounted: &Mounted) {
+    for (options, there) in [("commit=1", true), ("commit=3600", false)] {
+        mounted.format();
+        mounted.mount(options);
+        let top = File::open(&mounted.directory).expect("open");
+        rustix::fs::sync();
+        fs::create_dir(mounted.directory.join("made")).expect("mkdir");
+        std::thread::sleep(Duration::from_millis(3500));
+        // What was not committed is lost.
+        assert_eq!(ioctl(&top, SHUTDOWN, 2), 0);
+        drop(top);
+        mounted.cycle();
+        assert_eq!(mounted.directory.join("made").exists(), there, "{options}");
+        mounted.unmount();
     }
 }
 
