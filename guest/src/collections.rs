@@ -317,7 +317,7 @@ fn a_damaged_vector(mounted: &Mounted) {
     let (hits, _) = search(&top, number, &data, 0).expect("search");
     assert_eq!((hits.len(), hits[3].chunk, hits[3].distance), (8, 3, 0));
     assert!(hits[5].chunk != 5 && hits[5].distance != 0, "the next is the nearest");
-    let error = rustix::fs::ioctl_ficlone(&create(&mounted.directory.join("clone")), &file);
+    let error = rustix::fs::ioctl_ficlone(create(&mounted.directory.join("clone")), &file);
     assert_eq!(errno(error), libc::EBADMSG);
     // What would stop all writing does so a moment later.
     std::thread::sleep(Duration::from_millis(200));

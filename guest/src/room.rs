@@ -138,7 +138,7 @@ fn whatever_finds_no_space(dir: &Path) {
         }),
         ("put vectors", &|| put(&at("described"), collection, &data)),
         ("fallocate", &|| give(&file, 0, 32 * BLOCK).expect("fallocate")),
-        ("clone", &|| rustix::fs::ioctl_ficlone(&create(&at("clone")), &source).expect("clone")),
+        ("clone", &|| rustix::fs::ioctl_ficlone(create(&at("clone")), &source).expect("clone")),
         ("store", &|| assert!((0..64).all(|page| window.store(page * BLOCK as usize, 3)))),
         ("write around the cache", &|| {
             let bytes = 64 * BLOCK as usize;
