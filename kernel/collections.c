@@ -176,7 +176,7 @@ int vexfs_command_collection_list(struct file *file, void __user *argument)
 		return -EINVAL;
 	list.most = min(args.count, 4096U);
 	list.after = args.after;
-	list.out = kvcalloc(list.most, sizeof(*list.out), GFP_KERNEL);
+	list.out = kvcalloc(list.most, sizeof(*list.out), GFP_KERNEL_ACCOUNT);
 	if (!list.out)
 		return -ENOMEM;
 	error = vexfs_core_collections(VEXFS_SB(sb)->core, note_collection, &list);

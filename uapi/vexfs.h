@@ -134,7 +134,7 @@ struct vexfs_ioc_collection_list {
 	__u32 size;
 	__u32 flags;
 	__u64 collections; /* pointer to room for `count` struct vexfs_ioc_collection */
-	__u32 count;       /* in: 1 to 4096; out: how many there are now */
+	__u32 count;       /* in: room, of which 4096 are used at most; out: how many there are now */
 	__u32 after;       /* in: 0 at first; out: the last one's number */
 };
 
@@ -244,7 +244,7 @@ struct vexfs_ioc_list {
 	__u32 size;
 	__u32 flags;
 	__u64 vectors;         /* pointer to room for `count` struct vexfs_ioc_vector */
-	__u32 count;           /* in: 0 to 65536; out: how many there are now */
+	__u32 count;           /* in: room, of which 65536 are used at most; out: how many there are now */
 	__u32 reserved;
 	__u64 skip;
 	__u64 total;           /* out: of the file */
@@ -266,7 +266,7 @@ struct vexfs_ioc_rows {
 	__u32 from;        /* in: 0 at first; out: where to go on */
 	__u64 vectors;     /* pointer to room for `count` struct vexfs_ioc_vector */
 	__u64 inodes;      /* pointer to room for `count` __u64: their files */
-	__u32 count;       /* in: 1 to 65536; out: how many there are now */
+	__u32 count;       /* in: room, of which 65536 are used at most; out: how many there are now */
 	__u32 more;        /* out: 1 if there is more */
 };
 
@@ -357,7 +357,7 @@ struct vexfs_ioc_search {
 /*
  * Tells the paths of an inode below a directory, relative to it, that the caller may walk.
  * Errors: ENOENT (none that the caller may walk, or the caller may not read it), ENOTDIR, ESTALE (another
- * generation), ERANGE.
+ * generation), ERANGE (they do not fit in the room, of which 1 MiB is used at most).
  */
 struct vexfs_ioc_paths {
 	__u32 size;

@@ -135,6 +135,7 @@ pub(crate) struct Counts {
     pub graph_object: u64,
     pub graph_watermark: u64,
     pub graph_bytes: u64,
+    pub graph_lacks: u64,
 }
 
 /// What the one who changes a collection's vectors needs to know.
@@ -329,6 +330,7 @@ impl Counts {
         layout.graph_object = counts.graph_object.into();
         layout.graph_watermark = counts.graph_watermark.into();
         layout.graph_bytes = counts.graph_bytes.into();
+        layout.graph_lacks = counts.graph_lacks.into();
         Ok(())
     }
 }
@@ -369,6 +371,7 @@ pub(crate) fn decode(object: u64, item: &[u8]) -> Result<(Schema, Counts)> {
         graph_object: head.graph_object.get(),
         graph_watermark: head.graph_watermark.get(),
         graph_bytes: head.graph_bytes.get(),
+        graph_lacks: head.graph_lacks.get(),
     };
     let objects = [object, head.rows_object.get(), counts.graph_object.max(FIRST_OBJECT)];
     if number == 0
@@ -490,7 +493,8 @@ impl FileSystem {
                 graph_watermark: 0.into(),
                 graph_bytes: 0.into(),
                 created: TimeLayout::encode(created),
-                reserved: [0; 52],
+                graph_lacks: 0.into(),
+                reserved: [0; 44],
             };
             let key = Key::new(object, Kind::Collection, 0);
             tree.put(key, &[layout.as_bytes(), name, options.model.as_bytes()])?;
@@ -826,7 +830,8 @@ impl Counts {
         if self.graph_object == 0 {
             return self.rows;
         }
-        self.next_sequence.saturating_sub(self.graph_watermark).min(self.rows)
+        let later = self.next_sequence.saturating_sub(self.graph_watermark);
+        later.saturating_add(self.graph_lacks).min(self.rows)
     }
 }
 

@@ -298,12 +298,12 @@ impl FileSystem {
                 if dirty.is_none() {
                     memory.graph_changes.store(0, Ordering::Relaxed);
                 }
-                dirty.ok_or(memory.sequence_end)
+                dirty.ok_or((memory.sequence_end, memory.unindexed()))
             };
             let first = buffer.get(..PAGE_BYTES).unwrap_or(&[]);
             match found {
                 Ok(page) => self.write_page(object, page, first)?,
-                Err(watermark) => {
+                Err((watermark, lacks)) => {
                     let bytes = (u64::from(pages) + 1) * PAGE_BYTES as u64;
                     let holder = collection.schema.object;
                     return self.write_stream_with(object, 0, first, 4, |tree| {
@@ -313,7 +313,7 @@ impl FileSystem {
                         Counts::change(tree, holder, |counts| {
                             old = core::mem::replace(&mut counts.graph_object, object);
                             counts.graph_watermark = watermark.min(counts.next_sequence);
-                            counts.graph_bytes = bytes;
+                            (counts.graph_bytes, counts.graph_lacks) = (bytes, lacks);
                             Ok(())
                         })?;
                         remove_orphan(tree, object)?;
@@ -344,7 +344,7 @@ impl FileSystem {
             let mut old = 0;
             Counts::change(tree, object, |counts| {
                 old = core::mem::take(&mut counts.graph_object);
-                (counts.graph_watermark, counts.graph_bytes) = (0, 0);
+                (counts.graph_watermark, counts.graph_bytes, counts.graph_lacks) = (0, 0, 0);
                 Ok(())
             })?;
             if old != 0 {

@@ -61,7 +61,7 @@ fn structures() -> Vec<Structure> {
         CollectionLayout {
             number, dimension, element, metric, quantization, name_length, model_length, degree,
             build_effort, reserved_a, rows_object, graph_object, rows, row_end, next_sequence,
-            graph_watermark, graph_bytes, created, reserved
+            graph_watermark, graph_bytes, created, graph_lacks, reserved
         }
         RowLayout {
             inode, chunk, checksum, sequence, offset, length, content_version, tag, digest

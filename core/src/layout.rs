@@ -389,8 +389,10 @@ pub struct CollectionLayout {
     pub graph_bytes: U64,
     /// When it was made.
     pub created: TimeLayout,
+    /// Rows that the stored graph lacked when it was stored: it may be half built.
+    pub graph_lacks: U64,
     /// Zero.
-    pub reserved: [u8; 52],
+    pub reserved: [u8; 44],
 }
 
 /// A [`crate::key::Kind::Row`] item: what the vector in this row describes.

@@ -255,6 +255,25 @@ fn a_damaged_graph_is_said_so_and_built_anew() {
 }
 
 #[test]
+fn a_graph_that_is_stored_half_built_tells_what_it_lacks() {
+    let mut world = World::new(13, 20, Metric::L2);
+    let number = world.number;
+    let done = world.fs.maintain_collection(number, 500, &Serial).unwrap();
+    assert!(done.inserted >= 500 && done.left > 500, "{done:?}");
+    world.fs.store_graph(number, &Serial).unwrap();
+    world.add_file();
+    world.fs.commit().unwrap();
+    world.reopen();
+    let unloaded = world.fs.collection_info(number).unwrap();
+    assert!(!unloaded.loaded);
+    assert_eq!((unloaded.rows, unloaded.unindexed), (2100, done.left + 100));
+    search(&world.fs, &SearchRequest::nearest(number, &world.clusters.draw(), 1));
+    let loaded = world.fs.collection_info(number).unwrap();
+    assert!(loaded.loaded);
+    assert_eq!((loaded.unindexed, loaded.indexed), (unloaded.unindexed, unloaded.indexed));
+}
+
+#[test]
 fn damaged_vectors_are_left_out_and_the_answer_says_so() {
     let mut world = World::new(14, 20, Metric::L2);
     world.fs.commit().unwrap();

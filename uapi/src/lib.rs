@@ -235,7 +235,7 @@ pub struct CollectionList {
     pub flags: u32,
     /// Pointer to room for `count` [`Collection`]s.
     pub collections: u64,
-    /// In: 1 to 4096; out: how many there are now.
+    /// In: room, of which 4096 are used at most; out: how many there are now.
     pub count: u32,
     /// In: 0 at first; out: the last one's number.
     pub after: u32,
@@ -391,7 +391,7 @@ pub struct List {
     pub flags: u32,
     /// Pointer to room for `count` [`Vector`]s.
     pub vectors: u64,
-    /// In: 0 to 65536; out: how many there are now.
+    /// In: room, of which 65536 are used at most; out: how many there are now.
     pub count: u32,
     /// Zero.
     pub reserved: u32,
@@ -421,7 +421,7 @@ pub struct Rows {
     pub vectors: u64,
     /// Pointer to room for `count` numbers of 64 bits: their files.
     pub inodes: u64,
-    /// In: 1 to 65536; out: how many there are now.
+    /// In: room, of which 65536 are used at most; out: how many there are now.
     pub count: u32,
     /// Out: 1 if there is more.
     pub more: u32,

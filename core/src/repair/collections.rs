@@ -125,6 +125,7 @@ fn drop_graph(fs: &FileSystem, object: u64) -> Result<()> {
             head.graph_object = 0.into();
             head.graph_watermark = 0.into();
             head.graph_bytes = 0.into();
+            head.graph_lacks = 0.into();
             graph
         })?;
         if graph == 0 { Ok(()) } else { crate::orphan::add(tree, graph) }
@@ -141,6 +142,7 @@ fn replace_stream(fs: &FileSystem, object: u64, stream: u64) -> Result<()> {
                 head.graph_object = 0.into();
                 head.graph_watermark = 0.into();
                 head.graph_bytes = 0.into();
+                head.graph_lacks = 0.into();
             } else {
                 head.rows_object = new.into();
             }
