@@ -298,7 +298,6 @@ struct vexfs_collection {
 	u64 indexed;
 	u64 unindexed;
 	u64 memory_bytes;
-	u64 stored_bytes;
 	u64 damaged;
 	s64 created_seconds;
 	u32 number;
@@ -312,9 +311,9 @@ struct vexfs_collection {
 	u8 graph_damaged;
 	u8 reserved[5];
 };
-VEXFS_LAYOUT(vexfs_collection, 112);
-VEXFS_AT(vexfs_collection, number, 88);
-VEXFS_AT(vexfs_collection, degree, 100);
+VEXFS_LAYOUT(vexfs_collection, 104);
+VEXFS_AT(vexfs_collection, number, 80);
+VEXFS_AT(vexfs_collection, degree, 92);
 
 struct vexfs_graph_work {
 	u64 inserted;
@@ -336,6 +335,7 @@ int vexfs_core_collection_by_name(const struct vexfs_core *core, const u8 *name,
 				  vexfs_each_collection each, void *context);
 int vexfs_core_collection_number(const struct vexfs_core *core, const u8 *name, size_t name_bytes,
 				 u32 *number);
+int vexfs_core_collection_stored_bytes(const struct vexfs_core *core, u32 number, u64 *bytes);
 int vexfs_core_collection_vector_bytes(const struct vexfs_core *core, u32 number);
 int vexfs_core_collection_drop(const struct vexfs_core *core, u32 number);
 int vexfs_core_collection_maintain(const struct vexfs_core *core, u32 number, u64 rows_max,

@@ -35,7 +35,6 @@ static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collec
 		.unindexed = in->unindexed,
 		.damaged = in->damaged,
 		.memory_bytes = in->memory_bytes,
-		.stored_bytes = in->stored_bytes,
 		.created_seconds = in->created_seconds,
 		.number = in->number,
 		.dimension = in->dimension,
@@ -53,15 +52,24 @@ static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collec
 	memcpy(out->model, in->model, out->model_bytes);
 }
 
-/* Zeros in place of numbers that tell of files that a caller may not read. */
-static void hide_counts(struct vexfs_ioc_collection *collection, const struct file *file)
+/* The room a collection takes to who may know it. Zeros to others, also in place of the other numbers
+ * that tell of files they may not read. */
+static int count_or_hide(struct vexfs_ioc_collection *collection, const struct file *file)
 {
+	struct super_block *sb = file_inode(file)->i_sb;
+
 	collection->counted = vexfs_may_count(file);
-	if (collection->counted)
-		return;
+	if (collection->counted) {
+		int error = vexfs_core_collection_stored_bytes(VEXFS_SB(sb)->core,
+							       collection->number,
+							       &collection->stored_bytes);
+
+		return error == -EINTR ? -ERESTARTSYS : error;
+	}
 	collection->rows = collection->indexed = collection->unindexed = collection->damaged = 0;
 	collection->memory_bytes = collection->stored_bytes = 0;
 	collection->loaded = 0;
+	return 0;
 }
 
 static bool describe_one(void *context, const struct vexfs_collection *collection)
@@ -70,7 +78,7 @@ static bool describe_one(void *context, const struct vexfs_collection *collectio
 	return false;
 }
 
-int vexfs_describe_collection(struct super_block *sb, u32 number, struct vexfs_ioc_collection *out)
+static int describe_by_number(struct super_block *sb, u32 number, struct vexfs_ioc_collection *out)
 {
 	return vexfs_check(sb, vexfs_core_collection_by_number(VEXFS_SB(sb)->core, number, describe_one,
 							       out),
@@ -134,8 +142,8 @@ int vexfs_command_collection_create(struct file *file, void __user *argument)
 		goto out;
 	/* It is made, even if by now another dropped it or memory is short: its number is told at least. */
 	wanted->number = number;
-	vexfs_describe_collection(sb, number, wanted);
-	hide_counts(wanted, file);
+	describe_by_number(sb, number, wanted);
+	count_or_hide(wanted, file);
 	error = vexfs_give(argument, args, sizeof(*args));
 out:
 	kfree(args);
@@ -143,7 +151,6 @@ out:
 }
 
 struct collection_list {
-	const struct file *file;
 	struct vexfs_ioc_collection *out;
 	u32 after;
 	u32 count;
@@ -159,7 +166,7 @@ static bool note_collection(void *context, const struct vexfs_collection *collec
 	if (list->count == list->most)
 		return false;
 	describe(&list->out[list->count], collection);
-	hide_counts(&list->out[list->count++], list->file);
+	list->count++;
 	return true;
 }
 
@@ -167,8 +174,9 @@ int vexfs_command_collection_list(struct file *file, void __user *argument)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
 	struct vexfs_ioc_collection_list args;
-	struct collection_list list = { .file = file };
+	struct collection_list list = {};
 	int error = TAKE(args, argument);
+	u32 i;
 
 	if (error)
 		return error;
@@ -180,6 +188,11 @@ int vexfs_command_collection_list(struct file *file, void __user *argument)
 	if (!list.out)
 		return -ENOMEM;
 	error = vexfs_core_collections(VEXFS_SB(sb)->core, note_collection, &list);
+	for (i = 0; !error && i < list.count; i++) {
+		error = count_or_hide(&list.out[i], file);
+		/* Dropped since it was described. */
+		error = error == -ENOENT ? 0 : error;
+	}
 	vexfs_check(sb, error, "collections", 0);
 	if (!error && copy_to_user(u64_to_user_ptr(args.collections), list.out,
 				   list.count * sizeof(*list.out)))
@@ -214,11 +227,9 @@ int vexfs_command_collection_show(struct file *file, void __user *argument)
 	if (!number)
 		error = vexfs_core_collection_number(VEXFS_SB(sb)->core, wanted->name,
 						     strlen(wanted->name), &number);
-	error = error ?: vexfs_describe_collection(sb, number, wanted);
-	if (error)
-		goto out;
-	hide_counts(wanted, file);
-	error = vexfs_give(argument, args, sizeof(*args));
+	error = error ?: describe_by_number(sb, number, wanted);
+	error = error ?: vexfs_check(sb, count_or_hide(wanted, file), "collection", number);
+	error = error ?: vexfs_give(argument, args, sizeof(*args));
 out:
 	kfree(args);
 	return error;

@@ -46,7 +46,6 @@ static inline void *vexfs_take_bytes(u64 pointer, size_t bytes)
 int vexfs_command_info(struct file *file, void __user *argument);
 
 /* collections.c */
-int vexfs_describe_collection(struct super_block *sb, u32 number, struct vexfs_ioc_collection *out);
 int vexfs_vector_bytes(struct super_block *sb, u32 collection, size_t *bytes);
 int vexfs_command_collection_create(struct file *file, void __user *argument);
 int vexfs_command_collection_list(struct file *file, void __user *argument);

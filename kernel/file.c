@@ -10,6 +10,7 @@
 #include <linux/uio.h>
 #include <linux/writeback.h>
 
+#include "trace.h"
 #include "vexfs.h"
 
 /*
@@ -310,6 +311,8 @@ static int change_space(struct file *file, int mode, loff_t offset, loff_t lengt
 		error = vexfs_core_zero_range(core, inode->i_ino, offset, length, keep_size);
 	} else {
 		error = vexfs_core_preallocate(core, inode->i_ino, offset, length, keep_size);
+		if (!error)
+			trace_vexfs_preallocate(inode, offset, length);
 	}
 	vexfs_settled(inode);
 	if (!error && !keep_size && end > size) {

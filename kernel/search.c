@@ -505,7 +505,8 @@ struct path_list {
 	u32 bytes;
 	u32 used;
 	u32 count;
-	bool overflow;
+	u32 skip;
+	bool more;
 };
 
 static bool note_path(void *context, u64 parent, const u8 *path, size_t path_bytes)
@@ -515,10 +516,14 @@ static bool note_path(void *context, u64 parent, const u8 *path, size_t path_byt
 	/* The root itself has no path below it. */
 	if (path_bytes <= 1)
 		return true;
+	if (list->skip) {
+		list->skip--;
+		return true;
+	}
 	path++;
 	path_bytes--;
 	if (path_bytes + 1 > list->bytes - list->used) {
-		list->overflow = true;
+		list->more = true;
 		return false;
 	}
 	memcpy(list->buffer + list->used, path, path_bytes);
@@ -541,7 +546,7 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 
 	if (error)
 		return error;
-	if (args.flags || args.count)
+	if (args.flags || args.count || args.more)
 		return -EINVAL;
 	if (!S_ISDIR(dir->i_mode))
 		return -ENOTDIR;
@@ -549,6 +554,7 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 	if (error)
 		return error;
 	list.bytes = min_t(u32, args.bytes, SZ_1M);
+	list.skip = args.skip;
 	list.buffer = kvmalloc(max(list.bytes, 1U), GFP_KERNEL_ACCOUNT);
 	if (!list.buffer) {
 		error = -ENOMEM;
@@ -568,14 +574,13 @@ int vexfs_command_paths(struct file *file, void __user *argument)
 	if (error == -EINTR)
 		error = -ERESTARTSYS;
 	vexfs_check(sb, error, "inode", args.inode);
-	if (!error && list.overflow)
-		error = -ERANGE;
 	if (!error && !list.count)
-		error = -ENOENT;
+		error = list.more ? -ERANGE : args.skip ? 0 : -ENOENT;
 	if (!error && copy_to_user(u64_to_user_ptr(args.paths), list.buffer, list.used))
 		error = -EFAULT;
 	args.bytes = list.used;
 	args.count = list.count;
+	args.more = list.more;
 out:
 	kvfree(list.buffer);
 	drop_query(&query);

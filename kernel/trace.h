@@ -70,6 +70,27 @@ TRACE_EVENT(vexfs_allocate,
 		  __entry->blocks, __entry->pieces, __entry->device_block, __entry->in_place)
 );
 
+/* Space is given to a file before anything is written there. */
+TRACE_EVENT(vexfs_preallocate,
+	TP_PROTO(const struct inode *inode, u64 offset, u64 length),
+	TP_ARGS(inode, offset, length),
+	TP_STRUCT__entry(
+		__field(dev_t, dev)
+		__field(u64, inode)
+		__field(u64, offset)
+		__field(u64, length)
+	),
+	TP_fast_assign(
+		__entry->dev = inode->i_sb->s_dev;
+		__entry->inode = inode->i_ino;
+		__entry->offset = offset;
+		__entry->length = length;
+	),
+	TP_printk("dev %d,%d inode %llu offset %llu length %llu",
+		  MAJOR(__entry->dev), MINOR(__entry->dev), __entry->inode, __entry->offset,
+		  __entry->length)
+);
+
 /* A search has its answer. */
 TRACE_EVENT(vexfs_search,
 	TP_PROTO(dev_t dev, u32 collection, u32 k, const struct vexfs_report *report, u64 start),

@@ -355,9 +355,10 @@ struct vexfs_ioc_search {
 };
 
 /*
- * Tells the paths of an inode below a directory, relative to it, that the caller may walk.
+ * Tells the paths of an inode below a directory, relative to it, that the caller may walk; as many as fit
+ * in the room, of which 1 MiB is used at most. The rest is told to who asks again and skips those.
  * Errors: ENOENT (none that the caller may walk, or the caller may not read it), ENOTDIR, ESTALE (another
- * generation), ERANGE (they do not fit in the room, of which 1 MiB is used at most).
+ * generation), ERANGE (not even one fits in the room).
  */
 struct vexfs_ioc_paths {
 	__u32 size;
@@ -366,7 +367,9 @@ struct vexfs_ioc_paths {
 	__u64 generation; /* 0 for any */
 	__u64 paths;      /* pointer to room for paths, each ended by a zero byte */
 	__u32 bytes;      /* in: of that room; out: in use */
-	__u32 count;      /* out */
+	__u32 count;      /* out: paths told */
+	__u32 skip;       /* paths to pass over, for going on */
+	__u32 more;       /* out: 1 if there are others */
 };
 
 #define VEXFS_IOC_TYPE 0xBC

@@ -4,7 +4,7 @@
 //! its vectors in `vector`.
 
 use crate::bytes::owned;
-use crate::collection_memory::{Memory, Pending};
+use crate::collection_memory::{Memory, Pending, go_on};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
 use crate::host::{LockClass, Locks, Timestamp};
@@ -19,7 +19,7 @@ use crate::search::SearchScratch;
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use vexfs_index::{Builder, Parameters, ROWS_MAX};
+use vexfs_index::{Builder, Executor, Parameters, ROWS_MAX};
 use vexfs_memory::{Shared, Table, TryVec};
 use vexfs_simd::{ElementType, MAX_DIMENSION, Metric, Shape};
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,6 +37,8 @@ pub const BUILD_EFFORT_MAX: u32 = 4096;
 
 /// Rows whose items one operation of a drop removes.
 const DROP_ROWS: usize = 128;
+/// Extents that are looked at before others have a turn at the tree.
+const EXTENTS_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// In which form vectors are kept in memory, for the graph. The numbers are on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,8 +103,6 @@ pub struct CollectionInfo {
     pub unindexed: u64,
     /// Bytes of memory held for it.
     pub memory_bytes: u64,
-    /// Bytes on the device for vectors and graph (not the items of the tree).
-    pub stored_bytes: u64,
     /// Whether rows and graph are in memory.
     pub loaded: bool,
     /// Vectors in memory could not be read, because they are damaged on the device.
@@ -644,17 +644,7 @@ impl FileSystem {
         // A row that was removed counts until its note is taken in.
         self.take_in_notes(collection);
         let schema = &collection.schema;
-        let (counts, stored_bytes) = {
-            let tree = self.reader();
-            let counts = Counts::load(&tree, schema.object)?;
-            let mut blocks = 0u64;
-            for object in [schema.rows_object, counts.graph_object] {
-                if object != 0 {
-                    blocks = blocks.saturating_add(extent_blocks(&tree, object)?);
-                }
-            }
-            (counts, blocks.saturating_mul(tree.block_bytes() as u64))
-        };
+        let counts = Counts::load(&self.reader(), schema.object)?;
         let memory = collection.memory.read();
         // Rows may have come or gone since they were counted.
         let unindexed = match memory.is_loaded() {
@@ -676,11 +666,37 @@ impl FileSystem {
             indexed: counts.rows.saturating_sub(unindexed),
             unindexed,
             memory_bytes: memory.memory_bytes() as u64 + pending,
-            stored_bytes,
             loaded: memory.is_loaded(),
             damaged: memory.damaged(),
             graph_damaged: memory.graph_damaged,
         })
+    }
+
+    /// Bytes that a collection's vectors and its graph take on the device, without the items of the
+    /// tree. `Interrupted` when `executor` says so, which is asked now and then.
+    pub fn stored_bytes(&self, number: u32, executor: &dyn Executor) -> Result<u64> {
+        let collection = self.find_collection(number)?;
+        let rows = collection.schema.rows_object;
+        let graph = Counts::load(&self.reader(), collection.schema.object)?.graph_object;
+        let graph_bytes = if graph == 0 { 0 } else { self.object_bytes(graph, executor)? };
+        Ok(self.object_bytes(rows, executor)?.saturating_add(graph_bytes))
+    }
+
+    /// Bytes of an object's blocks, of which there may be very many: others get a turn between some
+    /// and some.
+    pub(crate) fn object_bytes(&self, object: u64, executor: &dyn Executor) -> Result<u64> {
+        let (mut blocks, mut from) = (0u64, 0);
+        loop {
+            let tree = self.reader();
+            let (some, rest) = next_extents(&tree, object, from)?;
+            blocks = blocks.saturating_add(some);
+            let Some(rest) = rest else {
+                return Ok(blocks.saturating_mul(tree.block_bytes() as u64));
+            };
+            drop(tree);
+            from = rest;
+            go_on(executor)?;
+        }
     }
 
     /// Bytes of a vector of a collection.
@@ -837,16 +853,32 @@ impl Counts {
 
 /// Blocks of an object's extents.
 pub(crate) fn extent_blocks(tree: &Tree, object: u64) -> Result<u64> {
-    let mut blocks = 0u64;
+    let (mut blocks, mut from) = (0u64, Some(0));
+    while let Some(next) = from {
+        let (some, rest) = next_extents(tree, object, next)?;
+        blocks = blocks.saturating_add(some);
+        from = rest;
+    }
+    Ok(blocks)
+}
+
+/// Blocks of an object's next extents from an offset on, and the offset the rest is to be sought from.
+fn next_extents(tree: &Tree, object: u64, from: u64) -> Result<(u64, Option<u64>)> {
+    let (mut blocks, mut count, mut rest) = (0u64, 0, None);
     let (from, to) =
-        (Key::new(object, Kind::Extent, 0), Key::new(object, Kind::Extent, OFFSET_MAX));
-    tree.scan(from, to, |_, item| {
+        (Key::new(object, Kind::Extent, from), Key::new(object, Kind::Extent, OFFSET_MAX));
+    tree.scan(from, to, |key, item| {
+        if count == EXTENTS_AT_ONCE {
+            rest = Some(key.offset());
+            return Ok(false);
+        }
         let (head, _) = ExtentLayout::ref_from_prefix(item)
             .map_err(|_| corrupt(object, "extent item of a wrong length"))?;
         blocks = blocks.saturating_add(u64::from(head.length.get()));
+        count += 1;
         Ok(true)
     })?;
-    Ok(blocks)
+    Ok((blocks, rest))
 }
 
 /// Takes the value at `at` out, in whose place the last one comes.

@@ -6,9 +6,7 @@
 //! with one operation, so the stored graph is always whole. It covers the puts whose sequence
 //! number is below its watermark: rows put later are not in it, or are in it as another vector.
 
-use crate::collection::{
-    Build, Collection, Counts, Quantization, add_orphan, extent_blocks, remove_orphan,
-};
+use crate::collection::{Build, Collection, Counts, Quantization, add_orphan, remove_orphan};
 use crate::collection_memory::{Memory, index_error};
 use crate::error::{Error, Result, corrupt};
 use crate::filesystem::FileSystem;
@@ -370,7 +368,7 @@ impl FileSystem {
             return Ok(());
         }
         let between = || self.between_reads(collection, &mut *memory, executor);
-        match self.read_graph(collection, counts, between) {
+        match self.read_graph(collection, counts, executor, between) {
             Ok(graph) => {
                 memory.adopt_graph(graph, counts.graph_watermark)?;
                 self.remove_lost_nodes(memory)
@@ -406,13 +404,11 @@ impl FileSystem {
         &self,
         collection: &Collection,
         counts: &Counts,
+        executor: &dyn Executor,
         mut between: impl FnMut() -> Result<()>,
     ) -> Result<Graph> {
         let object = counts.graph_object;
-        let stored = {
-            let tree = self.reader();
-            extent_blocks(&tree, object)?.saturating_mul(tree.block_bytes() as u64)
-        };
+        let stored = self.object_bytes(object, executor)?;
         let parameters = &collection.schema.parameters;
         read_stored_graph(object, parameters, counts.graph_bytes, stored, &mut |offset, buffer| {
             between()?;

@@ -199,7 +199,7 @@ fn rebuilding_and_dropping_vectors_keep_the_graph_and_its_space_in_order() {
     world.maintain();
     assert_eq!(world.recall(200, SearchPlan::ExactAll), 100);
     world.remove_file(19);
-    assert_eq!(world.fs.collection_info(world.number).unwrap().stored_bytes, 0);
+    assert_eq!(world.fs.stored_bytes(world.number, &Serial), Ok(0));
     world.reopen();
     assert_eq!(world.fs.rebuild_collection(world.number + 1, &Serial), Err(Error::NotFound));
 }

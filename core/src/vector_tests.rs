@@ -443,6 +443,49 @@ fn vectors_agree_with_a_model_over_changes_of_files_commits_and_crashes() {
     }
 }
 
+/// Asks for no more at its second turn, and puts a vector at each.
+struct Second<'a>(core::sync::atomic::AtomicU32, &'a (dyn Fn() + Sync));
+
+impl vexfs_index::Executor for Second<'_> {
+    fn workers(&self) -> usize {
+        1
+    }
+    fn run(&self, tasks: &mut [&mut (dyn FnMut() + Send)]) {
+        Serial.run(tasks);
+    }
+    fn relax(&self) {
+        self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| scope.spawn(self.1).join().unwrap());
+    }
+    fn is_cancelled(&self) -> bool {
+        self.0.load(core::sync::atomic::Ordering::Relaxed) == 2
+    }
+}
+
+/// Rows of two collections that are put in turns lie in many extents.
+#[test]
+fn who_asks_for_the_space_of_many_extents_holds_nobody_up() {
+    let memory = Memory::new(64 << 20);
+    let fs = format(&memory, 12);
+    let shape = shape(ElementType::F32, Metric::L2, 1024);
+    let number = fs.create_collection(&options("c", shape)).unwrap();
+    let other = fs.create_collection(&options("d", shape)).unwrap();
+    let ino = file(&fs, ROOT, "f");
+    let vector = row(&mut Rng(5), &shape);
+    for chunk in 0..100 {
+        fs.put_vectors(number, ino, &[put(chunk, &vector)]).unwrap();
+        fs.put_vectors(other, ino, &[put(chunk, &vector)]).unwrap();
+    }
+    let stored = fs.stored_bytes(number, &Serial).unwrap();
+    assert!(stored >= 100 * 4096, "{stored}");
+    let put_another = || {
+        fs.put_vectors(other, ino, &[put(1000, &vector)]).unwrap();
+    };
+    let second = Second(0.into(), &put_another);
+    assert_eq!(fs.stored_bytes(number, &second), Err(Error::Interrupted));
+    assert_eq!(fs.stored_bytes(9999, &Serial), Err(Error::NotFound));
+}
+
 #[test]
 fn space_comes_back_when_vectors_files_and_collections_go() {
     let memory = Memory::new(64 << 20);
@@ -467,7 +510,8 @@ fn space_comes_back_when_vectors_files_and_collections_go() {
         let info = fs.collection_info(number).unwrap();
         assert_eq!((info.rows, info.unindexed), (3200, 0));
         let bytes = 3200 * shape.row_bytes() as u64;
-        assert!(info.stored_bytes >= bytes && info.stored_bytes < bytes * 2 + (1 << 20));
+        let stored = fs.stored_bytes(number, &Serial).unwrap();
+        assert!(stored >= bytes && stored < bytes * 2 + (1 << 20));
         assert!(fs.status().blocks_free < before);
         // Every other file first, so that holes are left.
         for ino in files.iter().step_by(2).chain(files.iter().skip(1).step_by(2)) {
@@ -482,7 +526,7 @@ fn space_comes_back_when_vectors_files_and_collections_go() {
         }
         fs.commit().unwrap();
         assert_eq!(fs.status().blocks_free, before, "round {round}");
-        assert_eq!(fs.collection_info(number).unwrap().stored_bytes, 0);
+        assert_eq!(fs.stored_bytes(number, &Serial), Ok(0));
     }
     // With the files and the collection gone, all of it does.
     let vector = row(&mut rng, &shape);

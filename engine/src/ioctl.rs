@@ -201,8 +201,9 @@ pub fn search(
 }
 
 /// Fills `room` from its beginning with the paths of an inode below a directory.
-pub fn paths(directory: impl AsFd, inode: u64, room: &mut [u8]) -> Result<Paths> {
-    let mut command = Paths { inode, paths: address_mut(room), bytes: count(room), ..Paths::new() };
+pub fn paths(directory: impl AsFd, inode: u64, skip: u32, room: &mut [u8]) -> Result<Paths> {
+    let mut command =
+        Paths { inode, skip, paths: address_mut(room), bytes: count(room), ..Paths::new() };
     // SAFETY: the address is that of `bytes` bytes, borrowed for writing.
     unsafe { give(directory, &mut command)? };
     Ok(command)

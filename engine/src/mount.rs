@@ -33,8 +33,10 @@ use zerocopy::FromZeros;
 
 /// Collections and vectors that are listed at a time.
 const BATCH: usize = 256;
-/// Bytes of room for the paths of a file; the second is what the kernel gives at most.
-const PATHS_BYTES: [usize; 2] = [16 << 10, 1 << 20];
+/// Bytes of room for the paths of a file that are told at a time.
+const PATHS_BYTES: usize = 16 << 10;
+/// Bytes of the longest path that is told.
+const PATH_BYTES_MAX: usize = 1 << 20;
 /// Bytes of vectors that are put at a time; the kernel takes 64 MiB.
 const PUT_BYTES: usize = 16 << 20;
 /// Files that are held open while vectors are read in the order of their rows.
@@ -231,6 +233,13 @@ impl Mount {
         self.describe(&info)
     }
 
+    /// Bytes that a collection takes on the device; 0 where it is not told.
+    pub fn stored_bytes(&self, info: &CollectionInfo) -> Result<u64> {
+        let wanted = uapi::Collection { number: info.number, ..uapi::Collection::new_zeroed() };
+        let told = self.on_collection(&info.name, |top| ioctl::show_collection(top, wanted))?;
+        Ok(told.stored_bytes)
+    }
+
     /// Drops a collection with all its vectors.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let number = self.collection(name)?.number;
@@ -279,7 +288,6 @@ impl Mount {
             indexed: info.indexed,
             unindexed: info.unindexed,
             memory_bytes: info.memory_bytes,
-            stored_bytes: info.stored_bytes,
             loaded: info.loaded != 0,
             damaged: info.damaged,
             graph_damaged: info.graph_damaged != 0,
@@ -289,20 +297,26 @@ impl Mount {
     /// The paths of an inode below a directory, relative to it; none if it has none there that may be
     /// walked.
     fn paths_below(directory: &File, path: &Path, number: u64) -> Result<Vec<PathBuf>> {
-        for bytes in PATHS_BYTES {
-            let mut room = vec![0; bytes];
-            match ioctl::paths(directory, number, &mut room) {
-                Ok(told) => {
-                    let used = &room[..(told.bytes as usize).min(bytes)];
-                    let paths = used.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-                    return Ok(paths.map(|path| OsStr::from_bytes(path).into()).collect());
-                }
+        let (mut room, mut all) = (vec![0; PATHS_BYTES], Vec::new());
+        loop {
+            let told = match ioctl::paths(directory, number, all.len() as u32, &mut room) {
+                Ok(told) => told,
+                // There are none, or all went meanwhile.
                 Err(Errno::NOENT | Errno::STALE) => return Ok(Vec::new()),
-                Err(Errno::RANGE) => {}
+                // A path may be longer than the operating system takes in one piece.
+                Err(Errno::RANGE) if room.len() < PATH_BYTES_MAX => {
+                    room.resize(PATH_BYTES_MAX, 0);
+                    continue;
+                }
                 Err(error) => return Err(errno(path)(error)),
+            };
+            let used = &room[..(told.bytes as usize).min(room.len())];
+            let paths = used.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+            all.extend(paths.map(|path| PathBuf::from(OsStr::from_bytes(path))));
+            if told.more == 0 {
+                return Ok(all);
             }
         }
-        Err(errno(path)(Errno::RANGE))
     }
 
     /// All paths of an inode that may be walked.

@@ -7,6 +7,7 @@ use crate::image::Image;
 use crate::threads::Threads;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use vexfs_core::{
     CollectionInfo, CollectionOptions, Error as CoreError, Executor, Maintenance, PutReport,
     SEARCH_K_MAX, SearchHit, SearchReport, SearchRequest, Serial, VectorInfo, VectorPut,
@@ -106,6 +107,12 @@ impl Image {
     /// What the collection of this name is and holds.
     pub fn collection(&self, name: &str) -> Result<CollectionInfo> {
         self.about_collection(name.as_ref(), self.core.collection(name))
+    }
+
+    /// Bytes that a collection's vectors and its graph take on the device.
+    pub fn stored_bytes(&self, info: &CollectionInfo) -> Result<u64> {
+        let name = OsStr::from_bytes(&info.name);
+        self.about_collection(name, self.core.stored_bytes(info.number, &Serial))
     }
 
     /// All collections, in the order they were made in.

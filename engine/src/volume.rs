@@ -94,6 +94,15 @@ impl Volume {
         }
     }
 
+    /// Bytes that a collection's vectors and its graph take on the device; 0 where a mounted file system
+    /// does not tell.
+    pub fn stored_bytes(&self, info: &CollectionInfo) -> Result<u64> {
+        match self {
+            Self::Image(image) => image.stored_bytes(info),
+            Self::Mount(mount) => mount.stored_bytes(info),
+        }
+    }
+
     /// Drops a collection with all its vectors.
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         match self {

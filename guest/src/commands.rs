@@ -168,10 +168,25 @@ pub fn rows(
 
 /// The paths of an inode below a directory.
 pub fn paths(directory: impl AsFd, inode: u64, generation: u64) -> Result<Vec<String>, Errno> {
-    let mut room = vec![0u8; 65_536];
+    let (told, more) = some_paths(directory, inode, generation, 0, 65_536)?;
+    assert!(!more, "more than {} paths", told.len());
+    Ok(told)
+}
+
+/// The paths of an inode below a directory but for the first ones, as many as fit in so many bytes, and
+/// whether there are others.
+pub fn some_paths(
+    directory: impl AsFd,
+    inode: u64,
+    generation: u64,
+    skip: u32,
+    bytes: usize,
+) -> Result<(Vec<String>, bool), Errno> {
+    let mut room = vec![0u8; bytes];
     let mut command = Paths {
         inode,
         generation,
+        skip,
         paths: room.as_mut_ptr() as u64,
         bytes: room.len() as u32,
         ..Paths::new()
@@ -185,5 +200,5 @@ pub fn paths(directory: impl AsFd, inode: u64, generation: u64) -> Result<Vec<St
         .map(|path| path.to_string_lossy().into_owned())
         .collect();
     assert_eq!(paths.len(), command.count as usize);
-    Ok(paths)
+    Ok((paths, command.more != 0))
 }

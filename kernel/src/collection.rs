@@ -106,7 +106,6 @@ pub struct Collection {
     /// Bytes of memory held for it.
     pub memory_bytes: u64,
     /// Bytes on the device.
-    pub stored_bytes: u64,
     /// Vectors that could not be read because they are damaged.
     pub damaged: u64,
     /// When it was made.
@@ -144,7 +143,6 @@ impl From<&CollectionInfo> for Collection {
             indexed: info.indexed,
             unindexed: info.unindexed,
             memory_bytes: info.memory_bytes,
-            stored_bytes: info.stored_bytes,
             damaged: info.damaged,
             created_seconds: info.created.seconds,
             number: info.number,
@@ -204,6 +202,22 @@ pub unsafe extern "C" fn vexfs_core_collection_by_name(
     status(name.and_then(|name| file_system.collection(name)).map(|info| {
         each(context, &Collection::from(&info));
     }))
+}
+
+/// Writes how many bytes a collection takes on the device. `-EINTR` when the caller has a signal to see
+/// to.
+///
+/// # Safety
+/// `bytes` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vexfs_core_collection_stored_bytes(
+    file_system: &FileSystem,
+    number: u32,
+    bytes: *mut u64,
+) -> i32 {
+    let result = file_system.stored_bytes(number, &InterruptibleExecutor::default());
+    // SAFETY: the caller's word.
+    unsafe { deliver(result, bytes) }
 }
 
 /// Writes the number of the collection of this name.

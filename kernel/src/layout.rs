@@ -30,7 +30,7 @@ layout!(Extent, 40);
 layout!(Mapping, 32);
 layout!(Piece, 32);
 layout!(NewCollection, 48, degree at 40);
-layout!(Collection, 112, number at 88, degree at 100);
+layout!(Collection, 104, number at 80, degree at 92);
 layout!(GraphWork, 32);
 layout!(Put, 72, chunk at 64);
 layout!(PutOutcome, 32);

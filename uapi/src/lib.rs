@@ -537,8 +537,12 @@ pub struct Paths {
     pub paths: u64,
     /// In: of that room; out: in use.
     pub bytes: u32,
-    /// Out.
+    /// Out: paths told.
     pub count: u32,
+    /// Paths to pass over, for going on.
+    pub skip: u32,
+    /// Out: 1 if there are others.
+    pub more: u32,
 }
 
 /// What all the ioctls' numbers have in common.

@@ -96,7 +96,7 @@ fn the_crate_says() -> Saying {
             suffix_bytes suffix examined_max size_range modified_range tag_range exclude uid plan
             completeness hits_count examined unindexed nanoseconds
         }
-        "vexfs_ioc_paths" Paths { size flags inode generation paths bytes count }
+        "vexfs_ioc_paths" Paths { size flags inode generation paths bytes count skip more }
     }
     constants! { said,
         SUPER_MAGIC COLLECTION_NAME_BYTES MODEL_BYTES DIGEST_BYTES

@@ -184,7 +184,7 @@ fn told(info: &CollectionInfo, count: String) -> String {
 }
 
 /// A collection as JSON.
-fn to_json(info: &CollectionInfo) -> Value {
+fn to_json(info: &CollectionInfo, stored_bytes: u64) -> Value {
     // What is not told is null.
     let count = |count: u64| info.counted.then_some(count);
     let fields = json!({
@@ -200,7 +200,7 @@ fn to_json(info: &CollectionInfo) -> Value {
         "indexed": count(info.indexed),
         "unindexed": count(info.unindexed),
         "memory_bytes": count(info.memory_bytes),
-        "stored_bytes": count(info.stored_bytes),
+        "stored_bytes": count(stored_bytes),
         "damaged": known_damaged(info),
         "graph_damaged": info.graph_damaged,
     });
@@ -218,14 +218,20 @@ impl List {
             ("MODEL", Align::Left),
         ]);
         let mut lines = Vec::new();
-        for info in self.volume.open()?.collections()? {
-            lines.push(to_json(&info));
+        let volume = self.volume.open()?;
+        for info in volume.collections()? {
+            let stored_bytes = match volume.stored_bytes(&info) {
+                // Dropped meanwhile.
+                Err(error) if error.is_not_found() => continue,
+                told => told?,
+            };
+            lines.push(to_json(&info, stored_bytes));
             table.row(vec![
                 escape_name(&info.name),
                 told(&info, info.rows.to_string()),
                 told(&info, info.unindexed.to_string()),
                 shape_text(&info.shape),
-                told(&info, human_bytes(info.stored_bytes)),
+                told(&info, human_bytes(stored_bytes)),
                 escape_name(&info.model),
             ]);
         }
@@ -238,9 +244,11 @@ impl List {
 
 impl Named {
     fn show(&self) -> Outcome {
-        let info = find(&self.volume.open()?, &self.name)?;
+        let volume = self.volume.open()?;
+        let info = find(&volume, &self.name)?;
+        let stored_bytes = volume.stored_bytes(&info)?;
         if self.json {
-            return output::json(&to_json(&info));
+            return output::json(&to_json(&info, stored_bytes));
         }
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
         let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);
@@ -253,7 +261,7 @@ impl Named {
         row("quantization", quantization_name(info.quantization).to_owned());
         row("graph degree", info.degree.to_string());
         row("build effort", info.build_effort.to_string());
-        row("stored", told(&info, human_bytes(info.stored_bytes)));
+        row("stored", told(&info, human_bytes(stored_bytes)));
         if info.damaged > 0 {
             row("damaged vectors", info.damaged.to_string());
         }
