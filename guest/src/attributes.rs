@@ -2,6 +2,7 @@
 //! What is known of files: times, owners, flags, extended attributes, access control lists.
 
 use crate::Test;
+use crate::rights::User;
 use crate::support::{Window, acl, create, drop_caches, errno, noise, where_slow};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, IFlags, Mode, StatxFlags, Timespec, Timestamps,
@@ -199,6 +200,22 @@ fn extended_attributes_in_every_namespace(dir: &Path) {
     let wanted = ["", "security.s", "trusted.t", "user.empty", "user.large", "user.small"]
         .map(str::as_bytes);
     assert_eq!(names, wanted);
+    // Nobody but root is told of what is for root.
+    std::os::unix::fs::chown(&path, Some(1001), Some(1001)).expect("chown");
+    std::thread::scope(|scope| {
+        let as_owner = || {
+            User::ordinary(1001).become_it();
+            assert_eq!(get("user.small").expect("an owner's"), b"value");
+            assert_eq!(errno(get("trusted.t")), libc::ENODATA);
+            assert_eq!(errno(set("trusted.t", b"x", none)), libc::EPERM);
+            assert_eq!(errno(rustix::fs::removexattr(&path, "trusted.t")), libc::EPERM);
+            let mut buffer = vec![0u8; 4096];
+            let length = rustix::fs::listxattr(&path, &mut buffer).expect("list");
+            let told = String::from_utf8_lossy(&buffer[..length]);
+            assert!(told.contains("user.small") && !told.contains("trusted."), "{told}");
+        };
+        scope.spawn(as_owner).join().expect("the owner");
+    });
     rustix::fs::removexattr(&path, "user.large").expect("remove");
     assert_eq!(errno(get("user.large")), libc::ENODATA);
     assert_eq!(errno(rustix::fs::removexattr(&path, "user.large")), libc::ENODATA);

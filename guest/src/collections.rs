@@ -2,10 +2,13 @@
 //! A collection from its making to its end, each command's answer compared with what it must be.
 
 use crate::MountTest;
-use crate::support::{Mounted, Window, assert_same, create, errno, where_slow};
+use crate::support::{Mounted, Window, assert_same, create, errno, noise, run, where_slow};
+use crate::sysfs::Own;
 use crate::vectors::{DIMENSION, command, create_collection, put, search, vectors};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use vexfs_uapi as uapi;
@@ -19,6 +22,10 @@ pub const TESTS: &[MountTest] = &[
     ("a_mapped_page_makes_vectors_stale", a_mapped_page),
     ("what_does_not_fit_is_refused_first", what_does_not_fit),
     ("a_damaged_vector_is_its_readers_matter", a_damaged_vector),
+    ("a_copy_carries_vectors_and_what_is_stale", a_copy_carries_vectors),
+    ("a_damaged_graph_is_made_anew", a_damaged_graph),
+    ("what_is_below_another_mount_is_found", what_is_below_another_mount),
+    ("who_lists_and_searches_lets_others_write", who_lists_and_searches),
 ];
 
 /// Vectors of a file.
@@ -153,6 +160,7 @@ fn every_command(mounted: &Mounted) {
         uapi::Paths { inode: inodes[1], paths: pointer, bytes: 100, ..uapi::Paths::new() };
     command(&top, &mut paths_of).expect("VEXFS_IOC_PATHS");
     assert_eq!((paths_of.count, &text[..paths_of.bytes as usize]), (1, &b"below/b\0"[..]));
+    paths_are_told_in_pieces(&top, &directory, inodes[1]);
 
     let mut remove = uapi::Remove { collection: number, first: 5, last: 9, ..uapi::Remove::new() };
     command(&files[0], &mut remove).expect("VEXFS_IOC_REMOVE");
@@ -174,6 +182,33 @@ fn every_command(mounted: &Mounted) {
     assert_eq!(show(&top, second).rows, 0);
     drop(top);
     mounted.unmount();
+}
+
+fn paths_are_told_in_pieces(top: &File, directory: &Path, inode: u64) {
+    let mut wanted = vec!["below/b".to_owned()];
+    for link in 0..30 {
+        let name = format!("{link:0100}");
+        fs::hard_link(directory.join("b"), directory.join(&name)).expect("link");
+        wanted.push(format!("below/{name}"));
+    }
+    let told = |skip, bytes| crate::commands::some_paths(top, inode, 0, skip, bytes);
+    let mut all = Vec::new();
+    loop {
+        let (some, more) = told(all.len() as u32, 1000).expect("VEXFS_IOC_PATHS");
+        all.extend(some);
+        if !more {
+            break;
+        }
+    }
+    all.sort();
+    wanted.sort();
+    assert_eq!(all, wanted);
+    assert_eq!(told(0, 65_536).expect("all at once").0.len(), 31);
+    assert_eq!(told(31, 1000), Ok((Vec::new(), false)));
+    assert_eq!((told(20, 50), told(20, 0)), (Err(Errno::RANGE), Err(Errno::RANGE)));
+    for link in 0..30 {
+        fs::remove_file(directory.join(format!("{link:0100}"))).expect("remove");
+    }
 }
 
 /// Small collections are never in a graph, and there may be many of them.
@@ -328,5 +363,204 @@ fn a_damaged_vector(mounted: &Mounted) {
     put(&path, number, &data);
     assert_same(&get(&file, number, 5).expect("put again").0, whole(5), "put again");
     drop((top, file));
+    mounted.unmount();
+}
+
+/// Whether each vector of a file describes its content of now.
+fn freshness(file: &File) -> Vec<bool> {
+    let (told, pointer) = room::<uapi::Vector>(16);
+    let mut list = uapi::List { vectors: pointer, count: 16, ..uapi::List::new() };
+    command(file, &mut list).expect("VEXFS_IOC_LIST");
+    told[..list.count as usize].iter().map(|vector| vector.fresh != 0).collect()
+}
+
+/// FICLONE, FICLONERANGE of all and copy_file_range of all make copies with vectors, a part does not.
+fn a_copy_carries_vectors(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let number = create_collection(&top, "c");
+    let path = mounted.directory.join("file");
+    let data = vectors(1, 3);
+    fs::write(&path, noise(1, 9000)).expect("write");
+    put(&path, number, &data);
+    // `put` makes the file anew; its vectors describe what it holds from here on.
+    let file = File::options().read(true).write(true).open(&path).expect("open");
+    let copied = |name: &str, length: usize| {
+        let target = create(&mounted.directory.join(name));
+        let made = rustix::fs::copy_file_range(&file, Some(&mut 0), &target, Some(&mut 0), length);
+        assert_eq!(made, Ok(length.min(9000)), "{name}");
+        target
+    };
+    let cloned = |name: &str| {
+        let target = create(&mounted.directory.join(name));
+        rustix::fs::ioctl_ficlone(&target, &file).expect("FICLONE");
+        target
+    };
+    let carries = |copy: &File, fresh: bool, what: &str| {
+        for chunk in 0..3 {
+            let (bytes, _) = get(copy, number, chunk).expect(what);
+            assert_same(&bytes, &data[chunk as usize * DIMENSION..][..DIMENSION], what);
+        }
+        assert_eq!(freshness(copy), [fresh; 3], "{what}");
+    };
+    file.write_all_at(&noise(2, 9000), 0).expect("write");
+    assert_eq!(freshness(&file), [false; 3]);
+    carries(&cloned("stale clone"), false, "a clone of what is stale");
+    carries(&copied("stale copy", 9000), false, "a copy of what is stale");
+
+    let described: Vec<uapi::Vector> =
+        (0..3).map(|chunk| uapi::Vector { chunk, ..uapi::Vector::new_zeroed() }).collect();
+    crate::commands::put(&file, number, &described, &data).expect("put");
+    let fresh = [cloned("clone"), copied("copy", 1 << 20)];
+    fresh.iter().for_each(|copy| carries(copy, true, "a copy of what is fresh"));
+    assert_eq!(freshness(&copied("part", 4096)), []);
+    // Each goes its own way from there.
+    fresh[0].write_all_at(b"x", 0).expect("write");
+    carries(&fresh[0], false, "a clone that was written to");
+    carries(&file, true, "what was cloned");
+    carries(&fresh[1], true, "the other copy");
+    // A copy over a file that has vectors replaces those it has, too.
+    rustix::fs::ioctl_ficlone(&fresh[0], &fresh[1]).expect("FICLONE");
+    carries(&fresh[0], true, "a clone over another");
+    drop((file, fresh, top));
+    mounted.cycle();
+    for (name, fresh) in [("file", true), ("clone", true), ("copy", true), ("stale clone", false)] {
+        let copy = File::open(mounted.directory.join(name)).expect("open");
+        carries(&copy, fresh, &format!("{name}, mounted again"));
+    }
+    mounted.unmount();
+}
+
+/// A stored graph that lies is no obstacle: searches compare all, and the background makes it anew.
+fn a_damaged_graph(mounted: &Mounted) {
+    const COUNT: usize = 1500;
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let number = create_collection(&top, "c");
+    let data = vectors(7, COUNT);
+    put(&mounted.directory.join("file"), number, &data);
+    let rows_alone = show(&top, number).stored_bytes;
+    crate::commands::maintain(&top, number);
+    rustix::fs::syncfs(&top).expect("syncfs");
+    let shown = show(&top, number);
+    assert_eq!((shown.indexed as usize, shown.unindexed), (COUNT, 0));
+    assert!(shown.stored_bytes > rows_alone, "a graph is stored");
+    drop(top);
+    mounted.unmount();
+    let device = File::options().read(true).write(true).open(&mounted.device).expect("open");
+    let (mut lot, mut graphs) = (vec![0; 1 << 20], 0);
+    for start in (0..).step_by(lot.len()) {
+        let length = device.read_at(&mut lot, start).expect("read");
+        if length == 0 {
+            break;
+        }
+        // A graph begins with a block that says so; one of a file system that was here before is free
+        // space by now.
+        for at in (0..length).step_by(4096).filter(|at| lot[*at..].starts_with(b"VXGR")) {
+            device.write_all_at(&[0x55; 64], start + at as u64 + 512).expect("damage");
+            graphs += 1;
+        }
+    }
+    assert!(graphs > 0, "no graph is on the device");
+    device.sync_all().expect("fsync");
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    Own::of_mounted().set("index_paused", "1");
+    let queries = &data[..20 * DIMENSION];
+    let nearest = |when: &str| {
+        let (hits, _) = search(&top, number, queries, 0).expect("search");
+        let found: Vec<_> = hits.iter().map(|hit| (hit.chunk, hit.distance)).collect();
+        assert_eq!(found, (0..20).map(|chunk| (chunk, 0)).collect::<Vec<_>>(), "{when}");
+    };
+    nearest("without its graph");
+    let shown = show(&top, number);
+    assert_eq!((shown.graph_damaged, shown.unindexed as usize), (1, COUNT));
+    Own::of_mounted().set("index_paused", "0");
+    let made = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let shown = show(&top, number);
+        (shown.graph_damaged, shown.unindexed) == (0, 0)
+    });
+    assert!(made, "the graph was not made anew: {} not in it", show(&top, number).unindexed);
+    nearest("with another graph");
+    drop(top);
+    mounted.cycle();
+    let top = File::open(&mounted.directory).expect("open");
+    search(&top, number, queries, 0).expect("search");
+    let shown = show(&top, number);
+    assert_eq!((shown.graph_damaged, shown.unindexed), (0, 0), "the new one is stored");
+    drop(top);
+    mounted.unmount();
+}
+
+/// What another file system that is mounted on a directory covers is there, and found, all the same.
+fn what_is_below_another_mount(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let number = create_collection(&top, "c");
+    let below = mounted.directory.join("below");
+    fs::create_dir(&below).expect("mkdir");
+    let data = vectors(1, 1);
+    put(&below.join("file"), number, &data);
+    let inode = below.join("file").metadata().expect("stat").ino();
+    let found = |top: &File| {
+        let (hits, _) = search(top, number, &data, 0).expect("search");
+        let paths = crate::commands::paths(top, inode, 0).expect("VEXFS_IOC_PATHS");
+        (hits.iter().map(|hit| hit.inode).collect::<Vec<_>>(), paths)
+    };
+    let wanted = (vec![inode], vec!["below/file".to_owned()]);
+    assert_eq!(found(&top), wanted);
+    run("mount", &["-t", "tmpfs", "none", below.to_str().expect("UTF-8")]);
+    assert!(!below.join("file").exists(), "it is covered");
+    assert_eq!(found(&top), wanted, "what is covered");
+    // The other file system has no such commands.
+    let other = File::open(&below).expect("open");
+    let refused = search(&other, number, &data, 0).expect_err("another file system");
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOTTY));
+    drop(other);
+    run("umount", &[below.to_str().expect("UTF-8")]);
+    assert_eq!(found(&top), wanted);
+    drop(top);
+    mounted.unmount();
+}
+
+/// Others change the file system while somebody searches and lists again and again: none waits for all of
+/// what the other does.
+fn who_lists_and_searches(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let number = create_collection(&top, "c");
+    let count = where_slow(4000, 20_000) as usize;
+    put(&mounted.directory.join("file"), number, &vectors(1, count));
+    let queries = vectors(2, 200);
+    let (searching, changes) = (AtomicBool::new(true), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let before = changes.load(Ordering::Relaxed);
+            search(&top, number, &queries, uapi::SEARCH_EXACT).expect("search");
+            let searched = changes.load(Ordering::Relaxed);
+            let (mut from, mut told) = (0, 0);
+            loop {
+                let (rows, some) = crate::commands::rows(&top, number, from, count).expect("rows");
+                told += some.len();
+                from = rows.from;
+                if rows.more == 0 {
+                    break;
+                }
+            }
+            searching.store(false, Ordering::Relaxed);
+            (searched - before, told)
+        });
+        let path = mounted.directory.join("changed");
+        while searching.load(Ordering::Relaxed) {
+            drop(create(&path));
+            fs::remove_file(&path).expect("remove");
+            changes.fetch_add(1, Ordering::Relaxed);
+        }
+        let (during, told) = asks.join().expect("the thread");
+        assert_eq!(told, count);
+        assert!(during > 3, "{during} changes while a search compared {count} vectors 200 times");
+    });
+    drop(top);
     mounted.unmount();
 }

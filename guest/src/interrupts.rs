@@ -2,16 +2,20 @@
 //! Signals end what takes long.
 
 use crate::MountTest;
+use crate::commands;
 use crate::support::{Mounted, where_slow};
 use crate::vectors::{command, create_collection, put, search, vectors};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use vexfs_uapi as uapi;
 use vexfs_uapi::Command;
+use zerocopy::FromZeros;
 
 pub const TESTS: &[MountTest] = &[
     ("a_signal_ends_a_search", a_signal_ends_a_search),
+    ("a_signal_ends_listing", a_signal_ends_listing),
     ("a_signal_ends_loading", a_signal_ends_loading),
     ("a_signal_ends_waiting_for_who_loads", a_signal_ends_waiting_for_who_loads),
     ("a_signal_ends_waiting_for_who_builds", a_signal_ends_waiting_for_who_builds),
@@ -122,6 +126,55 @@ fn a_signal_ends_a_search(mounted: &Mounted) {
     let (after, _) = search(&top, collection, &one, uapi::SEARCH_EXACT).expect("search");
     assert_eq!((before[0].chunk, before[0].distance), (after[0].chunk, after[0].distance));
     drop(top);
+    mounted.unmount();
+}
+
+/// What lists rows, the vectors of a file, or the paths of one, ends by a signal.
+fn a_signal_ends_listing(mounted: &Mounted) {
+    mounted.mount("");
+    let top = File::open(&mounted.directory).expect("open");
+    let collection = create_collection(&top, "many");
+    let path = mounted.directory.join("f");
+    put(&path, collection, &vectors(1, many()));
+    let names = where_slow(1000, 4000) as usize;
+    for name in 1..names {
+        std::fs::hard_link(&path, mounted.directory.join(name.to_string())).expect("link");
+    }
+    let file = File::open(&path).expect("open");
+    let inode = file.metadata().expect("stat").ino();
+    let mut told = vec![uapi::Vector::new_zeroed(); many()];
+    let address = told.as_mut_ptr() as u64;
+    let list = || {
+        let mut list = uapi::List { vectors: address, count: many() as u32, ..uapi::List::new() };
+        command(&file, &mut list).map(|()| list.count as usize)
+    };
+    let rows = || Ok(commands::rows(&top, collection, 0, many())?.1.len());
+    let paths = || Ok(commands::some_paths(&top, inode, 0, 0, 1 << 20)?.0.len());
+    type List<'a> = &'a (dyn Fn() -> std::io::Result<usize> + Sync);
+    let all: [(&str, List<'_>, usize); 3] = [
+        ("VEXFS_IOC_ROWS", &rows, many()),
+        ("VEXFS_IOC_LIST", &list, many()),
+        ("VEXFS_IOC_PATHS", &paths, names),
+    ];
+    for (name, list, count) in all {
+        let started = Instant::now();
+        assert_eq!(list().expect(name), count, "{name}");
+        let mut after = started.elapsed() / 3;
+        let ended = (0..200).any(|_| match interrupted(after, list).0 {
+            Ok(told) => {
+                assert_eq!(told, count, "{name}");
+                after = (after * 3 / 4).max(Duration::from_micros(20));
+                false
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EINTR), "{name}");
+                true
+            }
+        });
+        assert!(ended, "no signal met {name}");
+        assert_eq!(list().expect(name), count, "{name} afterwards");
+    }
+    drop((file, top));
     mounted.unmount();
 }
 

@@ -7,7 +7,7 @@
 //! hold one of the words), each in a directory of its own. Prints a line for each, and at the end
 //! `N passed, N failed`. The device is checked after every mount. Tests of random things print the seed
 //! they follow from; `VEXFS_SEED` sets it, and `VEXFS_ROUNDS` how much they try. Those of labels are there
-//! where the security module Smack runs.
+//! where the security module Smack runs. A test that ends the guest is run if its whole name is given.
 
 mod attributes;
 mod calls_32;
@@ -83,7 +83,9 @@ fn main() -> ExitCode {
         // A kernel without Smack has nothing for them to meet.
         if labels::smack_runs() { rights::LABEL_TESTS } else { &[] },
     ];
-    for (name, test) in tests.into_iter().flatten().filter(|test| chosen(test.0)) {
+    let last = mount::LAST_TESTS.iter().filter(|test| words.iter().any(|word| word == test.0));
+    let tests = tests.into_iter().flatten().filter(|test| chosen(test.0)).chain(last);
+    for (name, test) in tests {
         let passed = counted(name, &mut counts, || {
             mounted.format();
             test(&mounted);

@@ -41,6 +41,9 @@ pub const TESTS: &[MountTest] = &[
     ("labels_are_set_and_kept", labels_are_set_and_kept),
 ];
 
+/// Tests after which no other can run.
+pub const LAST_TESTS: &[MountTest] = &[("damage_panics_if_that_is_asked_for", damage_panics)];
+
 fn shown(mounted: &Mounted) -> String {
     let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
     let directory = mounted.directory.to_str().expect("UTF-8");
@@ -342,6 +345,15 @@ fn durable_after_seconds(mounted: &Mounted) {
         assert_eq!(mounted.directory.join("made").exists(), there, "{options}");
         mounted.unmount();
     }
+}
+
+/// Ends the guest.
+fn damage_panics(mounted: &Mounted) {
+    let _damage = Damage::new(mounted);
+    mounted.mount("errors=panic");
+    Damage::list(mounted);
+    std::thread::sleep(Duration::from_secs(10));
+    panic!("the kernel goes on");
 }
 
 fn refused<T: std::fmt::Debug>(result: std::io::Result<T>, what: &str) {

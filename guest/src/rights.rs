@@ -18,7 +18,7 @@ use mapped::Mapped;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use user::User;
+pub use user::User;
 use vexfs_simulation::SeededRandom;
 use vexfs_uapi::{
     ANSWER_APPROXIMATE, ANSWER_EXACT, Command, PLAN_EXACT, PLAN_GRAPH, SEARCH_EXACT,

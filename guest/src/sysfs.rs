@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(1500);
 
 /// The directory of the one file system that is mounted.
-struct Own(PathBuf);
+pub struct Own(PathBuf);
 
 impl Own {
     fn find() -> Option<Self> {
@@ -36,7 +36,7 @@ impl Own {
         all.find(|entry| entry.file_name() != "features").map(|entry| Self(entry.path()))
     }
 
-    fn of_mounted() -> Self {
+    pub fn of_mounted() -> Self {
         Self::find().expect("a directory of its own")
     }
 
@@ -52,7 +52,7 @@ impl Own {
         fs::write(self.0.join(name), value)
     }
 
-    fn set(&self, name: &str, value: &str) {
+    pub fn set(&self, name: &str, value: &str) {
         self.try_set(name, value).expect(name);
     }
 

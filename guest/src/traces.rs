@@ -4,6 +4,7 @@
 use crate::MountTest;
 use crate::support::{Mounted, create, drop_caches, noise, place_of};
 use crate::vectors::{DIMENSION, command, create_collection, put, search, vectors};
+use rustix::fs::FallocateFlags;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,11 @@ fn tracepoints_tell_what_happens(mounted: &Mounted) {
     assert!(number(&told, "vexfs_commit", "blocks") > 0);
     assert_eq!(number(&told, "vexfs_allocate", "blocks"), 25);
     assert_eq!(number(&told, "vexfs_allocate", "in_place"), 0);
+
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 200_000, 50_000).expect("fallocate");
+    let told = trace();
+    assert_eq!(number(&told, "vexfs_preallocate", "offset"), 200_000);
+    assert_eq!(number(&told, "vexfs_preallocate", "length"), 50_000);
 
     let top = File::open(&mounted.directory).expect("open");
     let collection = create_collection(&top, "some");
