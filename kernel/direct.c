@@ -320,21 +320,15 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	direct_begin(&io);
 	for (piece = 0; piece < count; piece++) {
-		u64 block = direct->pieces[piece].device_block;
-		size_t end = done + (direct->pieces[piece].blocks << log2);
+		size_t part = direct->pieces[piece].blocks << log2;
 
-		/* While one part is written, the next is summed up. */
-		while (done < end) {
-			size_t part = min_t(size_t, end - done, STAGE_BYTES), at;
-
-			for (at = done; at < done + part; at += 1U << log2)
-				direct->sums[at >> log2] = direct_sum(direct, at, log2);
-			direct_transfer(inode, direct, &io, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE, block,
-					done, part);
-			block += part >> log2;
-			done += part;
-		}
+		direct_transfer(inode, direct, &io, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
+				direct->pieces[piece].device_block, done, part);
+		done += part;
 	}
+	/* The pages stay as they are, and so are summed up while the device writes. */
+	for (done = 0; done < bytes; done += 1U << log2)
+		direct->sums[done >> log2] = direct_sum(direct, done, log2);
 	error = vexfs_check_bytes(inode, direct_wait(&io));
 	if (!error)
 		error = vexfs_check(inode->i_sb,
