@@ -17,7 +17,7 @@
 
 /* What goes through at once. */
 #define DIRECT_BYTES SZ_1M
-/* What is waited for at once of that when reading: it is summed up and copied while the rest comes. */
+/* A part of that, which is copied and summed up while the device is at another. */
 #define STAGE_BYTES SZ_256K
 
 /* Bios under way together. */
@@ -303,15 +303,78 @@ ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
 	return total ?: some;
 }
 
-/* Writes one bounced stretch of whole blocks. */
-static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+/*
+ * Copies what is to be written into the pages. Faults take locks that are held by now, so one ends it; the
+ * caller's pages are mostly there.
+ */
+static size_t direct_take(struct vexfs_direct *direct, size_t offset, size_t bytes, struct iov_iter *from)
+{
+	size_t copied;
+
+	pagefault_disable();
+	copied = direct_copy(direct, offset, bytes, from);
+	pagefault_enable();
+	return copied;
+}
+
+/* Has blocks written at `device_block`: while one part is, the next is copied. Returns how many bytes are. */
+static size_t direct_send(struct inode *inode, struct vexfs_direct *direct, struct direct_io *io,
+			  u64 device_block, size_t offset, size_t bytes, struct iov_iter *from)
+{
+	unsigned int log2 = inode->i_blkbits;
+	size_t sent = 0;
+
+	while (sent < bytes) {
+		size_t wanted = min_t(size_t, bytes - sent, STAGE_BYTES);
+		size_t copied = direct_take(direct, offset + sent, wanted, from);
+		size_t end = sent + round_down(copied, 1U << log2);
+
+		iov_iter_revert(from, sent + copied - end);
+		if (end > sent)
+			direct_transfer(inode, direct, io, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
+					device_block + (sent >> log2), offset + sent, end - sent);
+		/* The pages stay as they are: they are summed up while the device writes. */
+		for (; sent < end; sent += 1U << log2)
+			direct->sums[(offset + sent) >> log2] = direct_sum(direct, offset + sent, log2);
+		if (copied < wanted)
+			break;
+	}
+	return sent;
+}
+
+/* Gives back what pieces have behind so many blocks. Returns how many pieces are left. */
+static s64 direct_keep(struct vexfs_core *core, struct vexfs_piece *pieces, s64 count, u64 blocks)
+{
+	s64 piece, kept = 0;
+
+	for (piece = 0; piece < count; piece++) {
+		struct vexfs_piece rest = pieces[piece];
+
+		pieces[piece].blocks = min(rest.blocks, blocks);
+		blocks -= pieces[piece].blocks;
+		rest.block += pieces[piece].blocks;
+		rest.device_block += pieces[piece].blocks;
+		rest.blocks -= pieces[piece].blocks;
+		kept += pieces[piece].blocks > 0;
+		if (rest.blocks)
+			vexfs_core_cancel(core, &rest, 0);
+	}
+	return kept;
+}
+
+/*
+ * Writes whole blocks, as far as what is to be written is there. Returns how many bytes; `from` is behind
+ * those.
+ */
+static ssize_t direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes,
+			    struct iov_iter *from)
 {
 	unsigned int log2 = inode->i_blkbits;
 	struct vexfs_core *core = vexfs_core_of(inode);
 	s64 count = vexfs_core_allocate(core, inode->i_ino, pos >> log2, bytes >> log2, 0,
 					direct->pieces);
+	size_t sent = 0, end = 0;
 	struct direct_io io;
-	size_t done = 0;
 	s64 piece;
 	int error;
 
@@ -319,70 +382,72 @@ static int direct_store(struct inode *inode, struct vexfs_direct *direct, loff_t
 		return vexfs_check(inode->i_sb, count, "data of inode", inode->i_ino);
 	trace_vexfs_allocate(inode, pos >> log2, bytes >> log2, count, direct->pieces);
 	direct_begin(&io);
-	for (piece = 0; piece < count; piece++) {
-		size_t part = direct->pieces[piece].blocks << log2;
-
-		direct_transfer(inode, direct, &io, REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
-				direct->pieces[piece].device_block, done, part);
-		done += part;
+	for (piece = 0; piece < count && sent == end; piece++) {
+		end += direct->pieces[piece].blocks << log2;
+		sent += direct_send(inode, direct, &io, direct->pieces[piece].device_block, sent, end - sent,
+				    from);
 	}
-	/* The pages stay as they are, and so are summed up while the device writes. */
-	for (done = 0; done < bytes; done += 1U << log2)
-		direct->sums[done >> log2] = direct_sum(direct, done, log2);
 	error = vexfs_check_bytes(inode, direct_wait(&io));
-	if (!error)
+	count = direct_keep(core, direct->pieces, count, error ? 0 : sent >> log2);
+	if (count)
 		error = vexfs_check(inode->i_sb,
 				    vexfs_core_complete(core, inode->i_ino, direct->pieces, count,
-							direct->sums, pos + bytes),
+							direct->sums, pos + sent),
 				    "data of inode", inode->i_ino);
-	for (piece = 0; piece < count && error; piece++)
-		vexfs_core_cancel(core, &direct->pieces[piece], 0);
+	if (!error)
+		return sent;
+	direct_keep(core, direct->pieces, count, 0);
+	iov_iter_revert(from, sent);
 	return error;
 }
 
-/* Puts whole blocks from the pages in place of what the file and the cache have. */
-static int direct_replace(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes)
+/* Puts whole blocks in place of what the file and the cache have. Returns how many bytes. */
+static ssize_t direct_replace(struct inode *inode, struct vexfs_direct *direct, loff_t pos, size_t bytes,
+			      struct iov_iter *from)
 {
 	struct address_space *mapping = inode->i_mapping;
-	int error;
+	ssize_t stored;
 
 	filemap_invalidate_lock(mapping);
-	error = filemap_write_and_wait_range(mapping, pos, pos + bytes - 1);
-	if (!error && !xa_empty(&VEXFS_I(inode)->claims)) {
+	stored = filemap_write_and_wait_range(mapping, pos, pos + bytes - 1);
+	if (!stored && !xa_empty(&VEXFS_I(inode)->claims)) {
 		/* Those of blocks that did not become dirty. */
 		mutex_lock(&VEXFS_I(inode)->writeback_lock);
 		vexfs_claims_drop(inode, pos >> inode->i_blkbits, (pos + bytes) >> inode->i_blkbits);
 		mutex_unlock(&VEXFS_I(inode)->writeback_lock);
 	}
-	if (!error)
-		error = direct_store(inode, direct, pos, bytes);
+	if (!stored)
+		stored = direct_store(inode, direct, pos, bytes, from);
 	/* Whatever the cache holds of it is old now; of what has to stay there, fsync(2) tells. */
 	if (invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT, (pos + bytes - 1) >> PAGE_SHIFT))
 		errseq_set(&mapping->wb_err, -EIO);
-	if (!error && pos + bytes > i_size_read(inode))
-		i_size_write(inode, pos + bytes);
+	if (stored > 0 && pos + stored > i_size_read(inode))
+		i_size_write(inode, pos + stored);
 	filemap_invalidate_unlock(mapping);
-	return error;
+	return stored;
 }
 
 /* Writes some whole blocks. Returns how many bytes. */
 static ssize_t direct_write_some(struct inode *inode, loff_t pos, struct iov_iter *from)
 {
-	size_t bytes = min_t(size_t, iov_iter_count(from), DIRECT_BYTES), copied;
+	size_t block = i_blocksize(inode);
+	size_t bytes = min_t(size_t, iov_iter_count(from), DIRECT_BYTES);
 	struct vexfs_direct direct;
-	int error;
+	ssize_t written;
 
 	if (!bytes)
 		return 0;
-	error = direct_allocate(&direct, inode, bytes);
-	if (error)
-		return error;
-	copied = direct_copy(&direct, 0, bytes, from);
-	bytes = round_down(copied, i_blocksize(inode));
-	error = bytes ? direct_replace(inode, &direct, pos, bytes) : -EFAULT;
-	iov_iter_revert(from, error ? copied : copied - bytes);
+	written = direct_allocate(&direct, inode, bytes);
+	if (written)
+		return written;
+	/* Of what is not in memory a block at least has to be brought in. */
+	while (!(written = direct_replace(inode, &direct, pos, bytes, from)))
+		if (bytes - fault_in_iov_iter_readable(from, bytes) < block || fatal_signal_pending(current)) {
+			written = -EFAULT;
+			break;
+		}
 	direct_free(&direct);
-	return error ?: bytes;
+	return written;
 }
 
 /* Under the inode's lock; position and length are whole blocks. */

@@ -3,7 +3,8 @@
 
 use crate::Test;
 use crate::support::{
-    MemoryThatEnds, Numbers, assert_same, content, create, drop_caches, is_user_mode, noise, run,
+    MemoryThatEnds, Numbers, Window, assert_same, content, create, drop_caches, is_user_mode,
+    noise, run,
 };
 use io_uring::{IoUring, opcode, types::Fd};
 use rustix::fs::{OFlags, SeekFrom};
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("mapped_writes_are_the_files", mapped_writes_are_the_files),
     ("writes_from_memory_that_ends_are_short", writes_from_memory_that_ends),
     ("direct_and_cached_io_agree", direct_and_cached_io_agree),
+    ("direct_writes_of_what_is_not_in_memory", direct_writes_of_what_is_not_in_memory),
     ("who_cannot_wait_reads_what_is_cached", who_cannot_wait_reads_what_is_cached),
     ("a_queue_of_requests_is_served", a_queue_of_requests_is_served),
     ("bytes_are_written_for_their_control_group", bytes_are_written_for_their_control_group),
@@ -223,6 +225,65 @@ fn direct_and_cached_io_agree(dir: &Path) {
     buffer[..1536].copy_from_slice(&noise(99, 1536));
     direct.write_all_at(&buffer[..1536], 512).expect("unaligned");
     model[512..2048].copy_from_slice(&noise(99, 1536));
+    drop_caches();
+    assert_same(&content(&path), &model, "at the end");
+}
+
+/// What a direct write takes its bytes from may have to be read first, from the same file too, and may end.
+fn direct_writes_of_what_is_not_in_memory(dir: &Path) {
+    const PAGE: usize = 4096;
+    const LENGTH: usize = 5 << 19;
+    let (path, source) = (dir.join("f"), dir.join("source"));
+    let bytes = noise(1, LENGTH);
+    fs::write(&source, &bytes).expect("write");
+    rustix::fs::sync();
+    let from = File::options().read(true).write(true).open(&source).expect("open");
+    create(&path).write_all_at(&noise(2, 1000), 0).expect("write");
+    let direct = uncached(&path);
+    // Another file's, a mapping of which nobody has touched; cached or not.
+    for cached in [true, false] {
+        drop_caches();
+        if cached {
+            content(&source);
+        }
+        let window = Window::new(&from, LENGTH);
+        assert_eq!(window.send(0..LENGTH, &direct, 0).expect("write"), LENGTH);
+        assert_same(&content(&path), &bytes, "from another file");
+        assert_eq!(window.send(0..3 * PAGE, &direct, 7 * PAGE as u64).expect("write"), 3 * PAGE);
+    }
+    let mut model = bytes;
+    model.copy_within(0..3 * PAGE, 7 * PAGE);
+    drop_caches();
+    assert_same(&content(&path), &model, "from the device");
+    // Its own, by pages that the write puts others in place of.
+    let own =
+        Window::new(&File::options().read(true).write(true).open(&path).expect("open"), LENGTH);
+    for (start, length, to) in [(0, LENGTH / 2, LENGTH / 2), (PAGE, 9 * PAGE, 0), (0, PAGE, 0)] {
+        drop_caches();
+        let sent = own.send(start..start + length, &direct, to as u64).expect("write");
+        assert_eq!(sent, length);
+        model.copy_within(start..start + length, to);
+        assert_same(&content(&path), &model, "from the same file");
+    }
+    // Whole blocks of what there is, and nothing of the others.
+    let memory = MemoryThatEnds::new(600 * PAGE);
+    let last = noise(3, 600 * PAGE);
+    memory.fill(&last);
+    for (there, told) in [
+        (PAGE, 2 * PAGE),
+        (70 * PAGE, 300 * PAGE),
+        (3 * PAGE + 1000, 8 * PAGE),
+        (300 * PAGE + 5, 400 * PAGE),
+    ] {
+        let written = memory.write(&direct, there, told, 0).expect("a short write");
+        assert_eq!(written, there / PAGE * PAGE);
+        model[..written].copy_from_slice(&last[600 * PAGE - there..][..written]);
+        assert_same(&content(&path), &model, &format!("{there} bytes of {told}"));
+    }
+    for (there, told) in [(1000, PAGE), (0, 3 * PAGE)] {
+        let error = memory.write(&direct, there, told, 0).expect_err("not a block is there");
+        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+    }
     drop_caches();
     assert_same(&content(&path), &model, "at the end");
 }

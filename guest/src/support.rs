@@ -306,6 +306,22 @@ impl Window {
         pages.iter().filter(|page| *page & 1 == 1).count()
     }
 
+    /// Writes some of its bytes to a file, which may be its own.
+    pub fn send(
+        &self,
+        range: std::ops::Range<usize>,
+        to: &File,
+        at: u64,
+    ) -> std::io::Result<usize> {
+        assert!(range.start <= range.end && range.end <= self.length);
+        // SAFETY: within the mapping, to which there are no references; the kernel reads what it can.
+        let written = unsafe {
+            let from = self.start.add(range.start).cast();
+            libc::pwrite(to.as_raw_fd(), from, range.len(), at as libc::off_t)
+        };
+        usize::try_from(written).map_err(|_| std::io::Error::last_os_error())
+    }
+
     /// The kernel stores a byte, the first of a file; whether it can.
     pub fn receive(&self, at: usize, from: &File) -> bool {
         // SAFETY: it writes one byte within the mapping, to which there are no references.
