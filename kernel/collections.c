@@ -52,8 +52,10 @@ static void describe(struct vexfs_ioc_collection *out, const struct vexfs_collec
 	memcpy(out->model, in->model, out->model_bytes);
 }
 
-/* The room a collection takes to who may know it. Zeros to others, also in place of the other numbers
- * that tell of files they may not read. */
+/*
+ * The room that a collection takes, for who may know it; for others zeros, also in place of the other numbers
+ * that tell of files that they may not read.
+ */
 static int count_or_hide(struct vexfs_ioc_collection *collection, const struct file *file)
 {
 	struct super_block *sb = file_inode(file)->i_sb;
